@@ -1,0 +1,83 @@
+"""Output that appears whole or not at all, and fingerprints of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from clinibundle.errors import OutputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def whole_directory(destination: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary sibling of `destination` to write into; renamed into place at the end, removed on any error.
+
+    Raises:
+        OutputError: if `destination` holds something and `overwrite` is not set, or cannot be made.
+    """
+    refuse_full_directory(destination, overwrite)
+    destination = destination.absolute()
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}.partial-", dir=destination.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write into '{destination.parent}': {error.strerror}; choose another folder") from error
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        _put_in_place(partial, destination)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_full_directory(destination: Path, overwrite: bool = False) -> None:
+    """Raises OutputError if `destination` is a file, or a folder with something in it and `overwrite` is not set."""
+    if destination.is_file():
+        raise OutputError(f"'{destination}' is a file; name a folder for the results")
+    if not overwrite and destination.is_dir() and any(destination.iterdir()):
+        raise OutputError(f"'{destination}' is not empty; name another folder or add --overwrite")
+
+
+def _put_in_place(partial: Path, destination: Path) -> None:
+    if not destination.exists():
+        partial.rename(destination)
+        return
+    # Renamed away first: a folder cannot replace a full one, and at no time may half of each be there.
+    replaced = Path(tempfile.mkdtemp(prefix=f".{destination.name}.replaced-", dir=destination.parent))
+    destination.rename(replaced / "old")
+    partial.rename(destination)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON as people and programs read it; NaN and infinity are refused rather than written."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def short_hash(text: str) -> str:
+    """Twelve hexadecimal digits that name a case without naming the patient."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
