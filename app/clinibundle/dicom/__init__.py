@@ -1,0 +1,1 @@
+"""Studies in (find, select, decode) and objects out (SEG)."""

@@ -1,0 +1,1 @@
+"""Reports: self-contained pages and figures made from given facts, without files, clock or network."""

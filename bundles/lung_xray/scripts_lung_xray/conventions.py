@@ -75,21 +75,26 @@ def foreground_probability(probability: torch.Tensor, convention: torch.Tensor, 
 
 
 class FollowConventiond(Transform):
-    """For measuring: turns logits or probabilities of three classes and an encoded label into two binary masks, by the label's convention.
+    """For measuring: turns class probabilities and an encoded label into binary masks by the label's convention.
 
     Args:
         pred_key: class probabilities, (class, ...).
         label_key: encoded label, (1, ...).
+        also_key: if given, the mask by the last convention is left there too, whatever the label's convention is.
     """
 
-    def __init__(self, pred_key: str = "pred", label_key: str = "label") -> None:
-        self.pred_key, self.label_key = pred_key, label_key
+    def __init__(self, pred_key: str = "pred", label_key: str = "label", also_key: str | None = None) -> None:
+        self.pred_key, self.label_key, self.also_key = pred_key, label_key, also_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         row = dict(data)
         mask, convention = split_encoded(_plain(row[self.label_key]))
-        lung = foreground_probability(_plain(row[self.pred_key]), convention, class_axis=0) > 0.5
-        row[self.pred_key], row[self.label_key] = lung.float(), mask.float()
+        probability = _plain(row[self.pred_key])
+        row[self.pred_key] = (foreground_probability(probability, convention, class_axis=0) > 0.5).float()
+        row[self.label_key] = mask.float()
+        if self.also_key is not None:
+            last = torch.full_like(convention, len(CONVENTIONS) - 1)
+            row[self.also_key] = (foreground_probability(probability, last, class_axis=0) > 0.5).float()
         return row
 
 

@@ -62,11 +62,14 @@ def read_training_rows(dataset_dir: str | Path, validation_fold: int | None) -> 
     learnt = [row for row in rows if validation_fold is None or row.get("fold", 0) != validation_fold]
     if not learnt:
         raise ValueError(f"every row of '{dataset_dir}' is in fold {validation_fold}: nothing is left to learn from")
-    return [_only_what_training_needs(row) for row in learnt]
+    return [_only_what_is_needed(row, "heart_excluded") for row in learnt]
 
 
 def read_validation_rows(
-    dataset_dir: str | Path, validation_fold: int | None, section: str = "training"
+    dataset_dir: str | Path,
+    validation_fold: int | None,
+    section: str = "training",
+    default_convention: str = "heart_excluded",
 ) -> list[dict[str, Any]]:
     """Rows to measure on: the validation fold without rows marked `training_only`.
 
@@ -78,9 +81,10 @@ def read_validation_rows(
     if not measured:
         folds: Collection[Any] = sorted({row.get("fold", 0) for row in rows})
         raise ValueError(f"no row of '{dataset_dir}' is in fold {validation_fold}; its folds are {list(folds)}")
-    return [_only_what_training_needs(row) for row in measured]
+    return [_only_what_is_needed(row, default_convention) for row in measured]
 
 
-def _only_what_training_needs(row: dict[str, Any]) -> dict[str, Any]:
+def _only_what_is_needed(row: dict[str, Any], default_convention: str) -> dict[str, Any]:
     # Other keys differ from row to row (age, view, ...), and a batch can only be made of rows with the same keys.
-    return {"image": row["image"], "label": row["label"], "convention": row.get("convention", "heart_excluded")}
+    convention = row.get("convention", default_convention)
+    return {"image": row["image"], "label": row["label"], "convention": convention}

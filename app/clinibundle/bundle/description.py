@@ -1,0 +1,180 @@
+"""What a bundle says of itself in data files: metadata.json and configs/{dicom,measure,report,data}.yaml."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clinibundle.dicom.seg import Segment
+from clinibundle.dicom.select import DicomWishes
+from clinibundle.errors import BundleError
+from clinibundle.files import sha256_of
+from clinibundle.measure.regions import Finding, Limit
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class WeightsLicence(BaseModel):
+    """Terms that the weights carry over from their training data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    commercial_use: bool
+    reason: str = ""
+
+
+class Metadata(BaseModel):
+    """The part of MONAI's metadata.json, and of our additions to it, that the application uses."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    version: str
+    task: str
+    description: str
+    intended_use: str = ""
+    weights_licence: WeightsLicence | None = None
+    main_metric: str = "dice"
+    eval_metrics: dict[str, Any] = {}
+    network_data_format: dict[str, dict[str, dict[str, Any]]]
+
+
+class DicomDescription(DicomWishes):
+    """`configs/dicom.yaml`: which series is wanted, and what labels are called in DICOM."""
+
+    segments: list[Segment]
+
+
+class MeasureDescription(BaseModel):
+    """`configs/measure.yaml`: what is measured, what is doubtful, how the bundle is evaluated."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    findings: list[Finding]
+    limits: list[Limit] = []
+    metrics: list[str] = ["dice"]
+    also_compare: dict[str, str] = {}
+
+
+class Column(BaseModel):
+    """A column of the report's table of findings: key in measurements.json, heading, unit, Python number format."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    heading: str
+    unit: str = ""
+    format: str = ""
+
+
+class ReportDescription(BaseModel):
+    """`configs/report.yaml`: what the report shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    columns: list[Column]
+    colours: list[tuple[int, int, int]]
+    unknown_because: dict[str, str] = {}
+    limits: list[str] = []
+
+
+class DataDescription(BaseModel):
+    """`configs/data.yaml`: which of the application's kinds fit this bundle's data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layouts: list[str] = []
+    phantom: str | None = None
+    label_values: list[list[int]] | None = None
+
+
+class Bundle:
+    """A bundle's folder and what it says of itself; every file is read when it is first asked for.
+
+    Args:
+        root: the folder that holds configs/, docs/ and models/.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = root.name
+
+    @property
+    def weights(self) -> Path:
+        """models/model.pt.
+
+        Raises:
+            BundleError: if the bundle comes without weights.
+        """
+        path = self.root / "models" / "model.pt"
+        if not path.is_file():
+            raise BundleError(f"the bundle '{self.name}' has no models/model.pt; train it, or get one that has weights")
+        return path
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Fingerprint of the weights."""
+        return sha256_of(self.weights)
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """metadata.json."""
+        return _validated(Metadata, self.root / "configs" / "metadata.json")
+
+    @cached_property
+    def dicom(self) -> DicomDescription | None:
+        """configs/dicom.yaml; None if the bundle takes no DICOM."""
+        path = self.root / "configs" / "dicom.yaml"
+        return _validated(DicomDescription, path) if path.is_file() else None
+
+    @cached_property
+    def measure(self) -> MeasureDescription:
+        """configs/measure.yaml."""
+        return _validated(MeasureDescription, self.root / "configs" / "measure.yaml")
+
+    @cached_property
+    def report(self) -> ReportDescription:
+        """configs/report.yaml."""
+        return _validated(ReportDescription, self.root / "configs" / "report.yaml")
+
+    @cached_property
+    def data(self) -> DataDescription:
+        """configs/data.yaml; empty if there is none."""
+        path = self.root / "configs" / "data.yaml"
+        return _validated(DataDescription, path) if path.is_file() else DataDescription()
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for pictures, 3 for volumes."""
+        return len(self._input["spatial_shape"])
+
+    @property
+    def channels(self) -> int:
+        """Input channels of the network: 1 grey, 3 colour."""
+        return int(self._input["num_channels"])
+
+    @property
+    def _input(self) -> dict[str, Any]:
+        return next(iter(self.metadata.network_data_format["inputs"].values()))
+
+
+def _validated(model: type[Model], path: Path) -> Model:
+    shown = f"{path.parent.parent.name}/configs/{path.name}"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"the bundle lacks {shown}; every bundle needs one") from error
+    try:
+        return model.model_validate(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
+    except (ValueError, yaml.YAMLError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BundleError(f"{shown}: '{where}': {first['msg']} (found {str(first['input'])[:80]!r})") from error
+        raise BundleError(f"{shown} cannot be read: {str(error).splitlines()[0]}") from error

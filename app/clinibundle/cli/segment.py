@@ -1,0 +1,64 @@
+"""`clinibundle segment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clinibundle.cli.options import BundleName, Device, Json, OutputDir, Overlay, Overwrite, Quiet, Setting, Verbose
+from clinibundle.console import Talk
+
+
+def segment(
+    bundle: BundleName,
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="DICOM file or folder, picture, or folder of pictures.")],
+    output_dir: OutputDir,
+    series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Take this DICOM series.")] = None,
+    every_study: Annotated[bool, typer.Option("--all", help="Every study of the input, each in a folder of its own.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
+    identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,
+    overwrite: Overwrite = False,
+    overlay: Overlay = None,
+    setting: Setting = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Outline what a bundle knows on a DICOM study or picture, measure it, and write SEG, mask and report.
+
+    Example: clinibundle segment lung_xray study/ --output-dir result
+    """
+    from clinibundle.bundle.configs import parse_settings
+    from clinibundle.bundle.description import Bundle
+    from clinibundle.bundle.find import find_bundle, find_overlay
+    from clinibundle.workflows.segment import SegmentOptions
+    from clinibundle.workflows.segment import segment as run
+
+    talk = Talk(quiet, verbose)
+    found = Bundle(find_bundle(bundle))
+    options = SegmentOptions(
+        series_uid=series,
+        every_study=every_study,
+        overwrite=overwrite,
+        resume=resume,
+        identified=identified,
+        device=device,
+        overlays=[find_overlay(name, found.root) for name in overlay or []],
+        settings=parse_settings(setting or []),
+    )
+    outcomes = run(found, source, output_dir, options, talk)
+    if as_json:
+        talk.json([{"case": o.case, "findings": o.findings, "warnings": o.warnings, "refused": o.refusal} for o in outcomes])
+    else:
+        columns = found.report.columns
+        rows = [
+            [o.case, f["name"], *(f.get(c.key) for c in columns), o.warnings] for o in outcomes for f in o.findings
+        ]
+        headings = [f"{c.heading} ({c.unit})" if c.unit else c.heading for c in columns]
+        talk.table(["Case", "Finding", *headings, "Warnings"], rows)
+        talk.result(f"results in {output_dir}; open report.html to look at them. Not for diagnostic use.")
+    if any(outcome.refusal for outcome in outcomes):
+        raise typer.Exit(1)

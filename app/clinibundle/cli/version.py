@@ -1,0 +1,19 @@
+"""`clinibundle version`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version as installed
+
+import clinibundle
+from clinibundle.console import Talk
+
+
+def version() -> None:
+    """Versions of clinibundle and of what it stands on, for a bug report.
+
+    Example: clinibundle version
+    """
+    rows = [["clinibundle", clinibundle.__version__], ["python", platform.python_version()]]
+    rows += [[name, installed(name)] for name in ("monai", "torch", "pydicom", "highdicom", "numpy")]
+    Talk().table(["package", "version"], rows)

@@ -1,0 +1,222 @@
+"""A single-frame radiograph from DICOM to a Volume: decoded, one polarity, spacing with its trustworthiness stated."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels import apply_modality_lut
+from pydicom.uid import UID, ImplicitVRLittleEndian
+
+from clinibundle.checks import Check
+from clinibundle.dicom.index import Instance
+from clinibundle.errors import UnreadableInput, UnsuitableInput
+from clinibundle.files import short_hash
+from clinibundle.volume import Source, Volume
+
+# The largest detectors have about 5000 x 6000 pixels; what declares more than this is damaged or made to exhaust memory.
+MAX_PIXELS = 20_000 * 20_000 // 4
+# Film pixels are 0.05 to 0.5 mm, of pictures made smaller for teaching up to some mm.
+PLAUSIBLE_SPACING_MM = (0.01, 5.0)
+# A picture this flat or small holds nothing to outline.
+MIN_SIDE_PIXELS = 64
+
+# Header elements that the application never needs and that would only take memory, or name people.
+_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def read_radiograph(instance: Instance) -> Volume:
+    """Decodes a film into grey values where dark is what lets X-rays through (MONOCHROME2).
+
+    The modality LUT or rescale is applied; the VOI window is not, as it belongs to a display and the grey values are
+    scaled by the bundle.
+
+    Raises:
+        UnsuitableInput: if it is no grey single-frame picture, or too small.
+        UnreadableInput: if its pixels are absent, truncated, damaged or coded in a way no installed codec reads.
+    """
+    header = instance.header
+    checks = [_check_form(header, instance.name)]
+    dataset = _read_whole(instance)
+    stored = _decode(dataset, instance.name)
+    padding = _padding_mask(dataset, stored)
+    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
+    values, polarity = _to_monochrome2(values, str(header.PhotometricInterpretation))
+    checks.append(polarity)
+    if padding is not None and padding.any() and not padding.all():
+        values[padding] = values[~padding].min()
+        share = float(padding.mean())
+        checks.append(Check("padding", "fixed", round(share, 4), None, f"{share:.1%} of the pixels are padding, taken as background"))
+    checks.append(_check_contrast(values, instance.name))
+    if str(header.get("LossyImageCompression", "")) == "01":
+        ratio = header.get("LossyImageCompressionRatio")
+        text = "the picture was compressed with loss; fine structure may be missing"
+        checks.append(Check("lossy_compression", "warning", str(ratio) if ratio else None, None, text))
+    if str(header.get("BurnedInAnnotation", "")).upper() == "YES":
+        checks.append(Check("burned_in_annotation", "warning", "YES", "NO", "the picture itself may show who the patient is"))
+    spacing, check = film_spacing(header)
+    checks.append(check)
+    for keyword in _PIXEL_KEYWORDS:
+        if keyword in dataset:
+            del dataset[keyword]
+    return Volume(
+        array=values.T,
+        affine_lps=None,
+        spacing_mm=None if spacing is None else (spacing.column_mm, spacing.row_mm),
+        meaning="grey",
+        source=Source("dicom", short_hash(str(header.SOPInstanceUID)), "png", (dataset,)),
+        checks=tuple(checks),
+        facts=_facts(header),
+    )
+
+
+@dataclass(frozen=True)
+class FilmSpacing:
+    """Distance of neighbouring rows (down) and columns (across), in mm."""
+
+    row_mm: float
+    column_mm: float
+
+
+def film_spacing(header: Dataset) -> tuple[FilmSpacing | None, Check]:
+    """Pixel spacing of a film and how far it can be trusted (PS3.3 C.7.6.3.1.1 and 10.7.1.3).
+
+    PixelSpacing counts as calibrated if it says so or differs from ImagerPixelSpacing; at the detector the patient
+    appears magnified, so ImagerPixelSpacing gives areas that are somewhat too large.
+    """
+    spacing = _pair(header, "PixelSpacing")
+    imager = _pair(header, "ImagerPixelSpacing")
+    nominal = _pair(header, "NominalScannedPixelSpacing")
+    if spacing is not None:
+        calibration = str(header.get("PixelSpacingCalibrationType", "")).strip()
+        if calibration or (imager is not None and imager != spacing):
+            detail = f"PixelSpacing, calibrated ({calibration or 'differs from ImagerPixelSpacing'})"
+            return spacing, Check("pixel_spacing", "passed", _shown(spacing), None, detail)
+        detail = "PixelSpacing is given but not said to be calibrated; areas may be too large by the magnification"
+        return spacing, Check("pixel_spacing", "warning", _shown(spacing), None, detail)
+    for found, keyword in ((imager, "ImagerPixelSpacing"), (nominal, "NominalScannedPixelSpacing")):
+        if found is not None:
+            detail = f"only {keyword}, at the detector, is known; areas are too large by the magnification (often 5 to 15 %)"
+            return found, Check("pixel_spacing", "warning", _shown(found), None, detail)
+    detail = "no usable pixel spacing is given, so areas in mm² are not known"
+    return None, Check("pixel_spacing", "warning", None, None, detail)
+
+
+def _pair(header: Dataset, keyword: str) -> FilmSpacing | None:
+    try:
+        row, column = (float(value) for value in header.get(keyword) or ())
+    except (TypeError, ValueError):
+        return None
+    low, high = PLAUSIBLE_SPACING_MM
+    return FilmSpacing(row, column) if low <= row <= high and low <= column <= high else None
+
+
+def _shown(spacing: FilmSpacing) -> list[float]:
+    return [spacing.row_mm, spacing.column_mm]
+
+
+def _check_form(header: Dataset, name: str) -> Check:
+    frames = _whole_number(header, "NumberOfFrames", default=1)
+    rows, columns = _whole_number(header, "Rows", 0), _whole_number(header, "Columns", 0)
+    photometric = str(header.get("PhotometricInterpretation", "")).strip()
+    if not rows or not columns:
+        raise UnreadableInput(f"'{name}' has no picture: Rows and Columns are missing; name an image object")
+    if frames != 1:
+        raise UnsuitableInput(f"'{name}' has {frames} frames; this bundle takes radiographs of a single frame")
+    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UnsuitableInput(f"'{name}' is a {photometric or 'colourless'} picture; expected grey (MONOCHROME1 or 2)")
+    if rows * columns > MAX_PIXELS:
+        raise UnreadableInput(f"'{name}' declares {rows} × {columns} pixels, more than the limit of {MAX_PIXELS}")
+    if min(rows, columns) < MIN_SIDE_PIXELS:
+        raise UnsuitableInput(f"'{name}' has {rows} × {columns} pixels; expected at least {MIN_SIDE_PIXELS} on each side")
+    return Check("picture_form", "passed", [rows, columns], None, f"one grey frame of {rows} rows and {columns} columns")
+
+
+def _whole_number(header: Dataset, keyword: str, default: int) -> int:
+    try:
+        return int(header.get(keyword) or default)
+    except (TypeError, ValueError):
+        return default
+
+
+def _read_whole(instance: Instance) -> Dataset:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(instance.path, force=True)
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise UnreadableInput(f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again") from error
+    if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
+        raise UnreadableInput(f"'{instance.name}' holds no pixels: it is truncated or was sent without them; send it again")
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        # Without file meta information only the default transfer syntax is allowed (PS3.5 section 10).
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    return dataset
+
+
+def _decode(dataset: Dataset, name: str) -> NDArray[Any]:
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    if not syntax.is_compressed:
+        _check_length(dataset, name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A codec may print to say what it meets; what matters comes back as an exception.
+            stored = dataset.pixel_array
+    except (ValueError, RuntimeError, OSError, EOFError, AttributeError, KeyError, NotImplementedError, TypeError) as error:
+        raise UnreadableInput(
+            f"the pixels of '{name}' cannot be decoded ({syntax.name}): they are damaged or truncated, or no codec for them is installed"
+        ) from error
+    if stored.shape != (dataset.Rows, dataset.Columns):
+        raise UnreadableInput(f"'{name}' decodes to {stored.shape}, its header says ({dataset.Rows}, {dataset.Columns})")
+    return np.asarray(stored)
+
+
+def _check_length(dataset: Dataset, name: str) -> None:
+    # pydicom tells this as well, after it has read what there is; said here in our words and with both numbers.
+    expected = dataset.Rows * dataset.Columns * _whole_number(dataset, "SamplesPerPixel", 1) * dataset.BitsAllocated // 8
+    found = len(dataset.get("PixelData", b"") or b"")
+    if "PixelData" in dataset and found < expected:
+        raise UnreadableInput(f"'{name}' is truncated: {found} bytes of pixels, expected {expected}; ask for it to be sent again")
+
+
+def _padding_mask(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Where stored values lie in the padding range (PS3.3 C.7.5.1.1.2); None if none is declared."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(value), int(limit if limit is not None else value)))
+    return np.asarray((stored >= low) & (stored <= high))
+
+
+def _to_monochrome2(values: NDArray[np.float32], photometric: str) -> tuple[NDArray[np.float32], Check]:
+    if photometric == "MONOCHROME2":
+        return values, Check("photometric_interpretation", "passed", photometric, "MONOCHROME2", "bright is dense, as expected")
+    # Turned within its own range: the same picture as a film whose largest value is white.
+    turned = values.max() + values.min() - values
+    return turned, Check("photometric_interpretation", "fixed", photometric, "MONOCHROME2", "grey values were turned once, so that bright is dense")
+
+
+def _check_contrast(values: NDArray[np.float32], name: str) -> Check:
+    low, high = (float(v) for v in np.percentile(values[::4, ::4], (1, 99)))
+    if not np.isfinite(values).all() or high <= low:
+        raise UnsuitableInput(f"'{name}' shows nothing: its grey values do not differ (1st and 99th percentile {low:g}, {high:g})")
+    return Check("contrast", "passed", [low, high], None, f"grey values from {low:g} to {high:g} (1st to 99th percentile)")
+
+
+def _facts(header: Dataset) -> dict[str, str]:
+    facts = {
+        "Modality": str(header.get("Modality", "")),
+        "Body part": str(header.get("BodyPartExamined", "")),
+        "View": str(header.get("ViewPosition", "")),
+        "Rows × columns": f"{header.get('Rows')} × {header.get('Columns')}",
+        "Object": UID(header.SOPClassUID).name,
+        "Manufacturer": str(header.get("Manufacturer", "")),
+    }
+    return {key: value for key, value in facts.items() if value}

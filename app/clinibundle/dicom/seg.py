@@ -1,0 +1,201 @@
+"""A label map as a DICOM Segmentation on the source's own frames (PS3.3 A.51), read back before it counts as written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+from highdicom.content import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentDescription, segread
+from highdicom.sr.coding import CodedConcept
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from clinibundle.errors import OutputError
+
+_ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
+# Series made by clinibundle are numbered after those of the scanner, which start at 1.
+_SERIES_NUMBER_OFFSET = 9000
+# Type 2 attributes of the Patient and General Study modules: present, and empty where the source does not know them.
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+)
+_AGE = re.compile(r"^\d{3}[DWMY]$")
+_DATE = re.compile(r"^\d{8}$")
+_TIME = re.compile(r"^\d{2,6}(\.\d{1,6})?$")
+
+
+class Code(BaseModel):
+    """A coded concept: value, scheme, and meaning in words (PS3.16)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    value: str
+    scheme: str
+    meaning: str
+
+    def as_concept(self) -> CodedConcept:
+        """The same for highdicom."""
+        return CodedConcept(self.value, self.scheme, self.meaning)
+
+
+class Segment(BaseModel):
+    """What a label of the label map means: a row of a bundle's table in `configs/dicom.yaml`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: int
+    name: str
+    category: Code
+    type: Code
+
+
+class Algorithm(BaseModel):
+    """Who made the segmentation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    version: str
+    weights_sha256: str
+    software_version: str
+
+
+def write_seg(
+    path: Path,
+    label_map: NDArray[np.integer[Any]],
+    sources: Sequence[Dataset],
+    segments: Sequence[Segment],
+    algorithm: Algorithm,
+) -> None:
+    """Writes a binary SEG, reads it back, and compares every frame with the label map.
+
+    Args:
+        path: of the file to write.
+        label_map: (frames, rows, columns) in the order of `sources`.
+        sources: headers of the instances that the frames lie on.
+        segments: meaning of each label above 0; labels without a voxel get an empty segment.
+        algorithm: recorded in each segment.
+
+    Raises:
+        OutputError: if what is read back differs from what was meant, or the sources cannot be referred to.
+    """
+    masks = np.stack([label_map == segment.label for segment in segments], axis=-1).astype(np.uint8)
+    try:
+        seg = Segmentation(
+            source_images=[completed(dataset) for dataset in sources],
+            pixel_array=masks,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_describe(number, s, algorithm) for number, s in enumerate(segments, start=1)],
+            series_instance_uid=generate_uid(),
+            series_number=_series_number(sources[0]),
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="clinibundle",
+            manufacturer_model_name="clinibundle",
+            software_versions=algorithm.software_version,
+            device_serial_number=algorithm.weights_sha256[:16],
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_description=f"{algorithm.name} {algorithm.version} segmentation, research only"[:64],
+            content_label="SEGMENTATION",
+            content_description=f"{', '.join(s.name for s in segments)}, by {algorithm.name} {algorithm.version}"[:64],
+            omit_empty_frames=bool(masks.any()),
+        )
+    except (AttributeError, ValueError, TypeError) as error:
+        raise OutputError(f"no DICOM SEG can be made for this source: {error}") from error
+    _carry_over(seg, sources[0])
+    seg.save_as(path)
+    compare_with_written(path, masks, sources)
+
+
+def compare_with_written(path: Path, masks: NDArray[np.uint8], sources: Sequence[Dataset]) -> None:
+    """Reads a SEG back and raises OutputError unless each source frame carries exactly the mask that was meant.
+
+    Args:
+        path: of the SEG.
+        masks: (frames, rows, columns, segments), 0 or 1.
+        sources: in the order of the frames.
+    """
+    seg = segread(path)
+    found = seg.get_pixels_by_source_instance(
+        [str(dataset.SOPInstanceUID) for dataset in sources],
+        assert_missing_frames_are_empty=True,
+        ignore_spatial_locations=True,
+    )
+    if found.shape != masks.shape or not np.array_equal(found, masks):
+        differing = int((found != masks).sum()) if found.shape == masks.shape else None
+        raise OutputError(
+            f"the SEG read back differs from the mask ({differing if differing is not None else found.shape} "
+            "voxels or shape); nothing was kept, please report this"
+        )
+
+
+def completed(source: Dataset) -> Dataset:
+    """A copy of a source header that a derived object can be made from.
+
+    Empty type 2 attributes are added; values of the wrong form are dropped rather than passed on (dciodvfy would call
+    each an error in our object). What is there and well-formed is copied untouched, nothing is made up.
+    """
+    header = deepcopy(source)
+    for keyword in _TYPE_2:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    for keyword, form in (("PatientAge", _AGE), ("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
+        value = str(header.get(keyword, "") or "")
+        if value and not form.match(value):
+            if keyword in _TYPE_2:
+                setattr(header, keyword, "")
+            else:
+                delattr(header, keyword)
+    spacing = header.get("PixelSpacing")
+    if "PixelSpacing" in header and (not spacing or min(float(v) for v in spacing) <= 0):
+        del header.PixelSpacing
+    return header
+
+
+def _carry_over(seg: Dataset, source: Dataset) -> None:
+    """Attributes that the SEG needs when it has no frame of reference, and highdicom does not copy."""
+    if "FrameOfReferenceUID" not in seg:
+        # Type 2C in the General Image module: required where no orientation in the patient is given.
+        seg.PatientOrientation = source.get("PatientOrientation") or ""
+
+
+def _describe(number: int, segment: Segment, algorithm: Algorithm) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=segment.name,
+        segmented_property_category=segment.category.as_concept(),
+        segmented_property_type=segment.type.as_concept(),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=algorithm.name,
+            family=_ARTIFICIAL_INTELLIGENCE,
+            version=algorithm.version,
+            source="clinibundle",
+            parameters={"weights_sha256": algorithm.weights_sha256},
+        ),
+        tracking_uid=generate_uid(),
+        tracking_id=f"{algorithm.name} {segment.name}",
+    )
+
+
+def _series_number(source: Dataset) -> int:
+    try:
+        return _SERIES_NUMBER_OFFSET + int(source.get("SeriesNumber") or 0) % 1000
+    except (TypeError, ValueError):
+        return _SERIES_NUMBER_OFFSET

@@ -1,0 +1,59 @@
+"""Writes label maps in the family of the input, on its own grid, and reads them back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from clinibundle.errors import OutputError
+from clinibundle.geometry import scaling_affine, turn_lps_ras
+from clinibundle.volume import Volume
+
+
+def write_label_map(folder: Path, label_map: NDArray[np.integer[Any]], volume: Volume) -> Path:
+    """Writes `mask.png`, `mask.tif` or `mask.nii.gz` and compares it with the label map.
+
+    Args:
+        folder: where to.
+        label_map: axes as `volume.array`.
+        volume: the source, whose family and grid the mask takes.
+
+    Raises:
+        OutputError: if the label map does not lie on the volume's grid, or reads back differently.
+    """
+    if label_map.shape != volume.spatial_shape:
+        raise OutputError(f"the mask has the shape {label_map.shape}, its source {volume.spatial_shape}; please report this")
+    path = folder / f"mask.{volume.source.family}"
+    stored = label_map.astype(np.uint8 if label_map.max(initial=0) < 256 else np.uint16)
+    if volume.source.family == "nii.gz":
+        _write_nifti(path, stored, volume)
+        found = np.asarray(nibabel.load(path).dataobj).reshape(stored.shape)
+    elif volume.source.family == "tif":
+        tifffile.imwrite(path, stored.T, compression="zlib")
+        found = tifffile.imread(path).T
+    else:
+        Image.fromarray(np.ascontiguousarray(stored.T)).save(path, optimize=False)
+        found = np.asarray(Image.open(path)).T
+    if not np.array_equal(found, stored):
+        raise OutputError(f"{path.name} reads back differently from the mask; nothing was kept, please report this")
+    return path
+
+
+def _write_nifti(path: Path, stored: NDArray[Any], volume: Volume) -> None:
+    header = volume.source.nifti_header
+    if header is None:
+        affine = scaling_affine(volume.spacing_mm) if volume.affine_lps is None else volume.affine_lps
+        nibabel.save(nibabel.Nifti1Image(stored, turn_lps_ras(affine)), path)
+        return
+    # The source's own header keeps both of its codes (qform, sform) and its shape, a trailing axis of 1 included.
+    header = header.copy()
+    header.set_data_dtype(stored.dtype)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    shape = tuple(int(size) for size in header.get_data_shape())
+    nibabel.save(nibabel.Nifti1Image(stored.reshape(shape), None, header), path)

@@ -1,0 +1,81 @@
+"""The report that `evaluate` leaves: how well a bundle does on labelled data, and where it does worst."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clinibundle.report.figures import histogram_svg
+from clinibundle.report.page import Figure, render
+
+_ABOUT_A_CASE = ("case", "group", "fold")
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The facts of an evaluation report.
+
+    Attributes:
+        title: such as `lung_xray on Montgomery and Shenzhen`.
+        bundle_name: of the bundle.
+        bundle_version: of the same.
+        weights_sha256: hexadecimal fingerprint of the weights.
+        dataset_name: of the labelled data.
+        fold: that was held out, or None for all cases.
+        made_at: ISO time.
+        cases: how many were evaluated.
+        missed: how many of these have something to find in which nothing was found.
+        summary: metric to its mean, std, ci95 (low, high), median and n, as in metrics.json; the main metric first.
+        per_case: rows as in per_case.csv: case, group, fold, every metric, seconds.
+        refused: (case, reason) of those that could not be evaluated.
+        worst: pictures of the worst cases.
+        notes: what a reader must know to judge the numbers.
+        lower_is_better: whether the main metric is a distance or an error.
+    """
+
+    title: str
+    bundle_name: str
+    bundle_version: str
+    weights_sha256: str
+    dataset_name: str
+    fold: int | str | None
+    made_at: str
+    cases: int
+    missed: int
+    summary: Mapping[str, Mapping[str, Any]]
+    per_case: Sequence[Mapping[str, Any]]
+    refused: Sequence[tuple[str, str]] = ()
+    worst: Sequence[Figure] = ()
+    notes: Sequence[str] = ()
+    lower_is_better: bool = False
+
+
+def render_evaluation_report(report: EvaluationReport) -> str:
+    """The report as one HTML page that opens offline."""
+    main = next(iter(report.summary), None)
+    values = [row[main] for row in report.per_case if main and _known(row.get(main))]
+    return render(
+        "evaluation.html",
+        report=report,
+        main=main,
+        rows=worst_first(report.per_case, main, report.lower_is_better),
+        columns=list(dict.fromkeys(key for row in report.per_case for key in row)),
+        text_columns=_ABOUT_A_CASE,
+        histogram=histogram_svg(values, main) if main and values else None,
+    )
+
+
+def worst_first(
+    rows: Sequence[Mapping[str, Any]], metric: str | None, lower_is_better: bool = False
+) -> list[Mapping[str, Any]]:
+    """Rows by a metric, cases without a value of it before all others."""
+    if metric is None:
+        return list(rows)
+    sign = -1.0 if lower_is_better else 1.0
+    return sorted(rows, key=lambda row: sign * row[metric] if _known(row.get(metric)) else -math.inf)
+
+
+def _known(value: Any) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,238 @@
+"""Evaluate: the bundle's own evaluation config on every labelled case, one table of metrics, intervals by patient."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinibundle.bundle.configs import read_config
+from clinibundle.bundle.description import Bundle
+from clinibundle.console import Talk
+from clinibundle.errors import BundleError, DataFolderError
+from clinibundle.files import refuse_full_directory, sha256_of, whole_directory, write_json
+from clinibundle.metrics.binary import binary_metrics, is_missed
+from clinibundle.metrics.summary import summarise
+from clinibundle.report.evaluation import EvaluationReport, render_evaluation_report
+from clinibundle.report.figures import overlay_png
+from clinibundle.report.page import Figure
+
+if TYPE_CHECKING:
+    import torch
+
+_WORST_SHOWN = 6
+_FACTS = ("case", "group", "fold")
+# Agreement, false finds, misses.
+_COMPARISON_COLOURS = [(0, 160, 220), (240, 160, 0), (220, 40, 60)]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One case: its row of the table, whether its object was missed, and what the picture of it needs."""
+
+    row: dict[str, Any]
+    missed: bool
+    files: Mapping[str, str]
+    prediction: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+
+
+def evaluate(
+    bundle: Bundle,
+    dataset_dir: Path,
+    output_dir: Path,
+    overlays: Sequence[Path],
+    settings: Mapping[str, Any],
+    device: str,
+    overwrite: bool,
+    talk: Talk,
+) -> dict[str, Any]:
+    """Measures a bundle on a labelled data folder; writes metrics.json, per_case.csv and report.html, whole or not at all.
+
+    Args:
+        bundle: whose `configs/evaluate.yaml` says how a case is read, run and brought into two binary masks, `pred`
+            and `label`.
+        dataset_dir: the data folder.
+        output_dir: for the results.
+        overlays, settings: put on top of the config, such as `fold` or `weights`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        overwrite: replace an output folder that is not empty.
+        talk: told what happens.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        DataFolderError: if there is no case that can be measured.
+        BundleError: if the config or the weights cannot be used.
+    """
+    refuse_full_directory(output_dir, overwrite)
+    talk.stage(f"loading {bundle.name} {bundle.metadata.version}")
+    run = _Evaluation(bundle, dataset_dir, overlays, settings, device)
+    facts = _facts_by_picture(dataset_dir)
+    measured: list[Measured] = []
+    refused: list[tuple[str, str]] = []
+    with talk.progress(f"measuring {len(run.rows)} cases", len(run.rows)) as advance:
+        for files in run.rows:
+            known = facts.get(str(Path(files["image"]).resolve()), {})
+            case = Path(files["image"]).name.partition(".")[0]
+            try:
+                measured.append(run.measure(case, files, known))
+            except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+                reason = _reason(error)
+                refused.append((case, reason))
+                talk.refusal(f"{case}: {reason}")
+            advance()
+    if not measured:
+        raise DataFolderError(f"none of the {len(refused)} cases could be measured; the first: {refused[0][1]}")
+    metrics = [name for name in measured[0].row if name not in (*_FACTS, "seconds")]
+    rows = [case.row for case in measured]
+    summary = summarise(rows, metrics, [str(row["group"]) for row in rows])
+    content = {
+        "bundle": bundle.name,
+        "version": bundle.metadata.version,
+        "weights_sha256": run.weights_sha256,
+        "cases": len(measured),
+        "summary": summary,
+        "missed": sum(case.missed for case in measured),
+        "refused": [{"case": case, "reason": reason} for case, reason in refused],
+        "seconds_per_case": round(float(np.mean([row["seconds"] for row in rows])), 4),
+    }
+    with whole_directory(output_dir, overwrite) as folder:
+        write_json(folder / "metrics.json", content)
+        _write_table(folder / "per_case.csv", rows, metrics)
+        report = _report(bundle, dataset_dir, settings, content, measured, refused)
+        (folder / "report.html").write_text(render_evaluation_report(report), encoding="utf-8")
+    return content
+
+
+class _Evaluation:
+    """The bundle's evaluation config made ready."""
+
+    def __init__(
+        self, bundle: Bundle, dataset_dir: Path, overlays: Sequence[Path], settings: Mapping[str, Any], device: str
+    ) -> None:
+        from clinibundle.bundle.predict import load_weights, pick_device
+
+        self.bundle = bundle
+        self.device = pick_device(device)
+        # Only evaluation and training may need the bundle's own package; it bears the bundle's name.
+        sys.path.insert(0, str(bundle.root))
+        parser = read_config(bundle.root, "evaluate", overlays, {**settings, "dataset_dir": str(dataset_dir.resolve())})
+        parser["device"] = f"$torch.device('{self.device}')"
+        try:
+            parser.parse()
+            dataset = parser.get_parsed_content("dataset")
+            self.rows: list[dict[str, Any]] = list(dataset.data)
+            self._transform = dataset.transform
+            self._inferer = parser.get_parsed_content("inferer")
+            self._postprocessing = parser.get_parsed_content("postprocessing")
+            self._network: torch.nn.Module = parser.get_parsed_content("network").eval()
+            weights = Path(parser.get_parsed_content("weights"))
+        except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
+            raise BundleError(f"the evaluation of '{bundle.name}' cannot start: {_reason(error)}") from error
+        if not weights.is_file():
+            raise BundleError(f"there are no weights at '{weights}'; train the bundle, or name them with --weights")
+        load_weights(self._network, weights, bundle.name)
+        self.weights_sha256 = sha256_of(weights)
+
+    def measure(self, case: str, files: Mapping[str, Any], known: Mapping[str, Any]) -> Measured:
+        """Runs one case and compares; seconds are those of reading, network and postprocessing."""
+        import torch
+        from monai.data import MetaTensor
+
+        started = time.perf_counter()
+        with torch.inference_mode():
+            data = self._transform(dict(files))
+            image = data["image"]
+            logits = self._inferer(inputs=image.as_tensor()[None].to(self.device), network=self._network)
+            pred = MetaTensor(logits[0].cpu(), meta=image.meta, applied_operations=image.applied_operations)
+            data = self._postprocessing({**data, "pred": pred})
+        seconds = time.perf_counter() - started
+        prediction, truth = (np.asarray(data[key])[0] > 0.5 for key in ("pred", "label"))
+        if not known.get("spacing_mm"):
+            spacing = None
+        else:
+            spacing = tuple(float(value) for value in known["spacing_mm"])[::-1]
+        wanted = set(self.bundle.measure.metrics)
+        values = {k: v for k, v in binary_metrics(prediction, truth, spacing).items() if k.split("_")[0] in wanted}
+        for name, key in self.bundle.measure.also_compare.items():
+            values[name] = binary_metrics(np.asarray(data[key])[0] > 0.5, truth)["dice"]
+        row = {
+            "case": case,
+            "group": str(known.get("group", case)),
+            "fold": known.get("fold"),
+            **{key: None if value is None else round(value, 6) for key, value in values.items()},
+            "seconds": round(seconds, 4),
+        }
+        return Measured(row, is_missed(prediction, truth), {"image": files["image"]}, prediction, truth)
+
+
+def _facts_by_picture(dataset_dir: Path) -> dict[str, dict[str, Any]]:
+    """Rows of datalist.json by the resolved path of their picture; empty without a list."""
+    listing = dataset_dir / "datalist.json"
+    if not listing.is_file():
+        return {}
+    sections = json.loads(listing.read_text(encoding="utf-8"))
+    rows = [row for name in ("testing", "training") for row in sections.get(name, [])]
+    return {str((dataset_dir / row["image"]).resolve()): row for row in reversed(rows) if "image" in row}
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, [*_FACTS, *metrics, "seconds"])
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _report(
+    bundle: Bundle,
+    dataset_dir: Path,
+    settings: Mapping[str, Any],
+    content: Mapping[str, Any],
+    measured: Sequence[Measured],
+    refused: Sequence[tuple[str, str]],
+) -> EvaluationReport:
+    main = bundle.metadata.main_metric
+    worst = sorted(measured, key=lambda case: case.row[main])[:_WORST_SHOWN]
+    return EvaluationReport(
+        title=f"Evaluation of {bundle.name}",
+        bundle_name=bundle.name,
+        bundle_version=bundle.metadata.version,
+        weights_sha256=content["weights_sha256"],
+        dataset_name=dataset_dir.resolve().name,
+        fold=None if settings.get("fold") is None else str(settings["fold"]),
+        made_at=datetime.now(timezone.utc).astimezone().isoformat(timespec="minutes"),
+        cases=content["cases"],
+        missed=content["missed"],
+        summary=content["summary"],
+        per_case=[case.row for case in measured],
+        refused=refused,
+        worst=[Figure(f"{case.row['case']}: {main} {case.row[main]:.3f}", _comparison(case)) for case in worst],
+        notes=["Blue: found and true. Orange: found, not true. Red: true, not found."],
+    )
+
+
+def _comparison(case: Measured) -> bytes:
+    """The picture with agreement, false finds and misses in three colours."""
+    from monai.transforms import LoadImage
+
+    picture = np.asarray(LoadImage(image_only=True)(case.files["image"]))
+    labels = np.where(case.prediction & case.truth, 1, np.where(case.prediction, 2, np.where(case.truth, 3, 0)))
+    return overlay_png(np.swapaxes(picture, 0, 1), labels.T, _COMPARISON_COLOURS, max_side=480)
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
