@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -61,9 +62,7 @@ class Talk:
 
     def json(self, content: Any) -> None:
         """The one document of a --json run."""
-        self.out.print_json(json.dumps(content, allow_nan=False)) if self.out.is_terminal else print(
-            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        )
+        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Any]:

@@ -30,7 +30,9 @@ def whole_directory(destination: Path, overwrite: bool = False) -> Iterator[Path
         destination.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}.partial-", dir=destination.parent))
     except OSError as error:
-        raise OutputError(f"cannot write into '{destination.parent}': {error.strerror}; choose another folder") from error
+        raise OutputError(
+            f"cannot write into '{destination.parent}': {error.strerror}; choose another folder"
+        ) from error
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())

@@ -1,4 +1,4 @@
-"""The only place where patient axes are turned: DICOM's LPS (left, posterior, superior) to RAS of NIfTI and MONAI, and back."""
+"""The only place where patient axes are turned: LPS of DICOM (left, posterior, superior) to RAS of NIfTI, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle's configs with overlays and single settings on top; a mistyped id is refused, which MONAI would add silently."""
+"""A bundle's configs with overlays and single settings on top; a mistyped id, which MONAI would add, is refused."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import yaml
 from clinibundle.errors import BundleError, UsageError, did_you_mean
 
 
-def read_config(bundle: Path, name: str, overlays: Sequence[Path] = (), settings: Mapping[str, Any] | None = None) -> Any:
+def read_config(
+    bundle: Path, name: str, overlays: Sequence[Path] = (), settings: Mapping[str, Any] | None = None
+) -> Any:
     """A MONAI ConfigParser of `configs/<name>.yaml` (or .json) with overlays and settings, not yet parsed.
 
     Args:
         bundle: folder of the bundle; `bundle_root` is set to it, so that it runs from anywhere.
         name: `train`, `evaluate`, `inference`.
-        overlays: files, later ones win; what they set must exist in the config, unless written `+id` or in a new branch.
+        overlays: files, later ones win; what they set must exist in the config, or be a component or import.
         settings: id to value, as `--set id=value` gives them.
 
     Raises:

@@ -20,7 +20,12 @@ def bundle_folders() -> list[Path]:
 
 def overlay_folders(bundle: Path) -> list[Path]:
     """Folders in which an overlay's name is looked up, the bundle's own first."""
-    places = [bundle / "configs", Path("configs"), _PACKAGE / "packaged" / "configs", _PACKAGE.parent.parent / "configs"]
+    places = [
+        bundle / "configs",
+        Path("configs"),
+        _PACKAGE / "packaged" / "configs",
+        _PACKAGE.parent.parent / "configs",
+    ]
     return [place for place in places if place.is_dir()]
 
 

@@ -69,7 +69,9 @@ class Predictor:
             self._postprocessing = parser.get_parsed_content("postprocessing")
             network = parser.get_parsed_content("network_def")
         except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-            raise BundleError(f"the inference config of '{bundle.name}' cannot be built: {_first_line(error)}") from error
+            raise BundleError(
+                f"the inference config of '{bundle.name}' cannot be built: {_first_line(error)}"
+            ) from error
         self._network = network.to(device=self.device, memory_format=_memory_format(bundle)).eval()
         load_weights(self._network, bundle.weights, bundle.name)
 
@@ -88,7 +90,7 @@ class Predictor:
         label_map = np.asarray(data["pred"])[0]
         if label_map.shape != volume.spatial_shape:
             raise BundleError(
-                f"'{self.bundle.name}' answers with the shape {label_map.shape} to a picture of {volume.spatial_shape}; "
+                f"'{self.bundle.name}' answers a picture of {volume.spatial_shape} with the shape {label_map.shape}; "
                 "its postprocessing must invert its preprocessing"
             )
         return Prediction(
@@ -109,7 +111,9 @@ def pick_device(wanted: str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"--device '{wanted}' is unknown; expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu")
+        raise UsageError(
+            f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu"
+        )
     return device
 
 
@@ -122,7 +126,7 @@ def load_weights(network: torch.nn.Module, path: Path, bundle_name: str) -> None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
-    except Exception as error:  # noqa: BLE001 - torch raises a dozen kinds for a damaged file; each means the same here
+    except Exception as error:  # torch raises a dozen kinds for a damaged file; each means the same here
         raise BundleError(f"the weights of '{bundle_name}' cannot be loaded: {_first_line(error)}") from error
 
 
@@ -131,7 +135,9 @@ def as_meta_tensor(volume: Volume) -> MetaTensor:
     array = np.asarray(volume.array, dtype=np.float32)
     channel_first = np.moveaxis(array, -1, 0) if volume.meaning == "colour" else array[None]
     affine = scaling_affine(volume.spacing_mm) if volume.affine_lps is None else volume.affine_lps
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(channel_first)), affine=torch.from_numpy(turn_lps_ras(affine)))
+    return MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(channel_first)), affine=torch.from_numpy(turn_lps_ras(affine))
+    )
 
 
 def _drop(parser: Any, section: str, names: Sequence[str]) -> None:

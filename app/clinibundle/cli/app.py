@@ -20,7 +20,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="MONAI bundles for clinics and researchers.\n\nExample: clinibundle segment lung_xray film.dcm --output-dir result",
+    help=(
+        "MONAI bundles for clinics and researchers.\n\n"
+        "Example: clinibundle segment lung_xray film.dcm --output-dir result"
+    ),
 )
 app.command("list")(listing.list_bundles)
 app.command("show")(show.show)
@@ -54,5 +57,7 @@ def main() -> None:
         if debug:
             raise
         # The message may quote the input, so only its kind is shown.
-        Talk().refusal(f"an internal error ({type(error).__name__}); run again with --debug to see where, and report it")
+        Talk().refusal(
+            f"an internal error ({type(error).__name__}); run again with --debug to see where, and report it"
+        )
         sys.exit(1)

@@ -23,7 +23,9 @@ def check(
 
     talk = Talk(quiet, verbose)
     allowed = Bundle(find_bundle(bundle)).data.label_values
-    problems = check_data_folder(dataset_dir, label_values=None if allowed is None else [set(v) for v in allowed], talk=talk)
+    problems = check_data_folder(
+        dataset_dir, label_values=None if allowed is None else [set(v) for v in allowed], talk=talk
+    )
     if as_json:
         talk.json([asdict(problem) for problem in problems])
     elif problems:

@@ -59,6 +59,8 @@ def evaluate(
     else:
         rows = [[name, v["mean"], v["std"], *v["ci95"], v["n"]] for name, v in content["summary"].items()]
         talk.table(["metric", "mean", "std", "95 % from", "to", "cases"], rows)
-        talk.result(f"{content['cases']} cases, {content['missed']} missed, {len(content['refused'])} could not be read")
+        talk.result(
+            f"{content['cases']} cases, {content['missed']} missed, {len(content['refused'])} could not be read"
+        )
     if content["refused"]:
         raise typer.Exit(1)

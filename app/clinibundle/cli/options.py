@@ -7,19 +7,27 @@ from typing import Annotated
 
 import typer
 
-BundleName = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or its name.", show_default=False)]
+BundleName = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or its name.", show_default=False)
+]
 DatasetDir = Annotated[
-    Path, typer.Option("--dataset-dir", help="Data folder: images/, labels/ and perhaps datalist.json.", show_default=False)
+    Path,
+    typer.Option("--dataset-dir", help="Data folder: images/, labels/ and perhaps datalist.json.", show_default=False),
 ]
 OutputDir = Annotated[
-    Path, typer.Option("--output-dir", "-o", help="New folder for the results; appears whole or not at all.", show_default=False)
+    Path,
+    typer.Option(
+        "--output-dir", "-o", help="New folder for the results; appears whole or not at all.", show_default=False
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")]
 Overlay = Annotated[
     list[str] | None,
     typer.Option("--overlay", help="Config to put on top, a file or a name such as hardware/cpu; repeatable."),
 ]
-Setting = Annotated[list[str] | None, typer.Option("--set", metavar="ID=VALUE", help="One id of the config; repeatable.")]
+Setting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="ID=VALUE", help="One id of the config; repeatable.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else.")]

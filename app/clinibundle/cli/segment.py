@@ -13,10 +13,14 @@ from clinibundle.console import Talk
 
 def segment(
     bundle: BundleName,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="DICOM file or folder, picture, or folder of pictures.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="DICOM file or folder, picture, or folder of pictures.")
+    ],
     output_dir: OutputDir,
     series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Take this DICOM series.")] = None,
-    every_study: Annotated[bool, typer.Option("--all", help="Every study of the input, each in a folder of its own.")] = False,
+    every_study: Annotated[
+        bool, typer.Option("--all", help="Every study of the input, each in a folder of its own.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
     identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,
     overwrite: Overwrite = False,
@@ -51,12 +55,12 @@ def segment(
     )
     outcomes = run(found, source, output_dir, options, talk)
     if as_json:
-        talk.json([{"case": o.case, "findings": o.findings, "warnings": o.warnings, "refused": o.refusal} for o in outcomes])
+        talk.json(
+            [{"case": o.case, "findings": o.findings, "warnings": o.warnings, "refused": o.refusal} for o in outcomes]
+        )
     else:
         columns = found.report.columns
-        rows = [
-            [o.case, f["name"], *(f.get(c.key) for c in columns), o.warnings] for o in outcomes for f in o.findings
-        ]
+        rows = [[o.case, f["name"], *(f.get(c.key) for c in columns), o.warnings] for o in outcomes for f in o.findings]
         headings = [f"{c.heading} ({c.unit})" if c.unit else c.heading for c in columns]
         talk.table(["Case", "Finding", *headings, "Warnings"], rows)
         talk.result(f"results in {output_dir}; open report.html to look at them. Not for diagnostic use.")

@@ -51,14 +51,20 @@ def read_radiograph(instance: Instance) -> Volume:
     if padding is not None and padding.any() and not padding.all():
         values[padding] = values[~padding].min()
         share = float(padding.mean())
-        checks.append(Check("padding", "fixed", round(share, 4), None, f"{share:.1%} of the pixels are padding, taken as background"))
+        checks.append(
+            Check(
+                "padding", "fixed", round(share, 4), None, f"{share:.1%} of the pixels are padding, taken as background"
+            )
+        )
     checks.append(_check_contrast(values, instance.name))
     if str(header.get("LossyImageCompression", "")) == "01":
         ratio = header.get("LossyImageCompressionRatio")
         text = "the picture was compressed with loss; fine structure may be missing"
         checks.append(Check("lossy_compression", "warning", str(ratio) if ratio else None, None, text))
     if str(header.get("BurnedInAnnotation", "")).upper() == "YES":
-        checks.append(Check("burned_in_annotation", "warning", "YES", "NO", "the picture itself may show who the patient is"))
+        checks.append(
+            Check("burned_in_annotation", "warning", "YES", "NO", "the picture itself may show who the patient is")
+        )
     spacing, check = film_spacing(header)
     checks.append(check)
     for keyword in _PIXEL_KEYWORDS:
@@ -101,7 +107,9 @@ def film_spacing(header: Dataset) -> tuple[FilmSpacing | None, Check]:
         return spacing, Check("pixel_spacing", "warning", _shown(spacing), None, detail)
     for found, keyword in ((imager, "ImagerPixelSpacing"), (nominal, "NominalScannedPixelSpacing")):
         if found is not None:
-            detail = f"only {keyword}, at the detector, is known; areas are too large by the magnification (often 5 to 15 %)"
+            detail = (
+                f"only {keyword}, at the detector, is known; areas are too large by the magnification (often 5 to 15 %)"
+            )
             return found, Check("pixel_spacing", "warning", _shown(found), None, detail)
     detail = "no usable pixel spacing is given, so areas in mm² are not known"
     return None, Check("pixel_spacing", "warning", None, None, detail)
@@ -133,8 +141,12 @@ def _check_form(header: Dataset, name: str) -> Check:
     if rows * columns > MAX_PIXELS:
         raise UnreadableInput(f"'{name}' declares {rows} × {columns} pixels, more than the limit of {MAX_PIXELS}")
     if min(rows, columns) < MIN_SIDE_PIXELS:
-        raise UnsuitableInput(f"'{name}' has {rows} × {columns} pixels; expected at least {MIN_SIDE_PIXELS} on each side")
-    return Check("picture_form", "passed", [rows, columns], None, f"one grey frame of {rows} rows and {columns} columns")
+        raise UnsuitableInput(
+            f"'{name}' has {rows} × {columns} pixels; expected at least {MIN_SIDE_PIXELS} on each side"
+        )
+    return Check(
+        "picture_form", "passed", [rows, columns], None, f"one grey frame of {rows} rows and {columns} columns"
+    )
 
 
 def _whole_number(header: Dataset, keyword: str, default: int) -> int:
@@ -150,9 +162,13 @@ def _read_whole(instance: Instance) -> Dataset:
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(instance.path, force=True)
     except (OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise UnreadableInput(f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again") from error
+        raise UnreadableInput(
+            f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again"
+        ) from error
     if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
-        raise UnreadableInput(f"'{instance.name}' holds no pixels: it is truncated or was sent without them; send it again")
+        raise UnreadableInput(
+            f"'{instance.name}' holds no pixels: it is truncated or was sent without them; send it again"
+        )
     if "TransferSyntaxUID" not in dataset.file_meta:
         # Without file meta information only the default transfer syntax is allowed (PS3.5 section 10).
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -168,21 +184,36 @@ def _decode(dataset: Dataset, name: str) -> NDArray[Any]:
             warnings.simplefilter("ignore")
             # A codec may print to say what it meets; what matters comes back as an exception.
             stored = dataset.pixel_array
-    except (ValueError, RuntimeError, OSError, EOFError, AttributeError, KeyError, NotImplementedError, TypeError) as error:
+    except (
+        ValueError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        AttributeError,
+        KeyError,
+        NotImplementedError,
+        TypeError,
+    ) as error:
         raise UnreadableInput(
             f"the pixels of '{name}' cannot be decoded ({syntax.name}): they are damaged or truncated, or no codec for them is installed"
         ) from error
     if stored.shape != (dataset.Rows, dataset.Columns):
-        raise UnreadableInput(f"'{name}' decodes to {stored.shape}, its header says ({dataset.Rows}, {dataset.Columns})")
+        raise UnreadableInput(
+            f"'{name}' decodes to {stored.shape}, its header says ({dataset.Rows}, {dataset.Columns})"
+        )
     return np.asarray(stored)
 
 
 def _check_length(dataset: Dataset, name: str) -> None:
     # pydicom tells this as well, after it has read what there is; said here in our words and with both numbers.
-    expected = dataset.Rows * dataset.Columns * _whole_number(dataset, "SamplesPerPixel", 1) * dataset.BitsAllocated // 8
+    expected = (
+        dataset.Rows * dataset.Columns * _whole_number(dataset, "SamplesPerPixel", 1) * dataset.BitsAllocated // 8
+    )
     found = len(dataset.get("PixelData", b"") or b"")
     if "PixelData" in dataset and found < expected:
-        raise UnreadableInput(f"'{name}' is truncated: {found} bytes of pixels, expected {expected}; ask for it to be sent again")
+        raise UnreadableInput(
+            f"'{name}' is truncated: {found} bytes of pixels, expected {expected}; ask for it to be sent again"
+        )
 
 
 def _padding_mask(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
@@ -197,17 +228,29 @@ def _padding_mask(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] |
 
 def _to_monochrome2(values: NDArray[np.float32], photometric: str) -> tuple[NDArray[np.float32], Check]:
     if photometric == "MONOCHROME2":
-        return values, Check("photometric_interpretation", "passed", photometric, "MONOCHROME2", "bright is dense, as expected")
+        return values, Check(
+            "photometric_interpretation", "passed", photometric, "MONOCHROME2", "bright is dense, as expected"
+        )
     # Turned within its own range: the same picture as a film whose largest value is white.
     turned = values.max() + values.min() - values
-    return turned, Check("photometric_interpretation", "fixed", photometric, "MONOCHROME2", "grey values were turned once, so that bright is dense")
+    return turned, Check(
+        "photometric_interpretation",
+        "fixed",
+        photometric,
+        "MONOCHROME2",
+        "grey values were turned once, so that bright is dense",
+    )
 
 
 def _check_contrast(values: NDArray[np.float32], name: str) -> Check:
     low, high = (float(v) for v in np.percentile(values[::4, ::4], (1, 99)))
     if not np.isfinite(values).all() or high <= low:
-        raise UnsuitableInput(f"'{name}' shows nothing: its grey values do not differ (1st and 99th percentile {low:g}, {high:g})")
-    return Check("contrast", "passed", [low, high], None, f"grey values from {low:g} to {high:g} (1st to 99th percentile)")
+        raise UnsuitableInput(
+            f"'{name}' shows nothing: its grey values do not differ (1st and 99th percentile {low:g}, {high:g})"
+        )
+    return Check(
+        "contrast", "passed", [low, high], None, f"grey values from {low:g} to {high:g} (1st to 99th percentile)"
+    )
 
 
 def _facts(header: Dataset) -> dict[str, str]:

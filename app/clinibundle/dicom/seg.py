@@ -1,4 +1,4 @@
-"""A label map as a DICOM Segmentation on the source's own frames (PS3.3 A.51), read back before it counts as written."""
+"""A label map as a DICOM Segmentation on the source's own frames (PS3.3 A.51), read back before it counts."""
 
 from __future__ import annotations
 
@@ -155,15 +155,21 @@ def completed(source: Dataset) -> Dataset:
     for keyword in _TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
-    for keyword, form in (("PatientAge", _AGE), ("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
+    for keyword, form in (
+        ("PatientAge", _AGE),
+        ("PatientBirthDate", _DATE),
+        ("StudyDate", _DATE),
+        ("StudyTime", _TIME),
+    ):
         value = str(header.get(keyword, "") or "")
         if value and not form.match(value):
             if keyword in _TYPE_2:
                 setattr(header, keyword, "")
             else:
                 delattr(header, keyword)
-    spacing = header.get("PixelSpacing")
-    if "PixelSpacing" in header and (not spacing or min(float(v) for v in spacing) <= 0):
+    # A Pixel Measures item without a slice thickness, which a film does not have, is allowed by the standard and cannot
+    # be read by highdicom; with spacing left out there is none, and the frames refer to the film's own grid anyway.
+    if "PixelSpacing" in header and "SliceThickness" not in header:
         del header.PixelSpacing
     return header
 

@@ -19,6 +19,8 @@ from clinibundle.dicom.index import Index, Instance
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 
 Verdict = Literal["fits", "preferred", "unknown", "doubtful", "refused"]
+# A rule may accept a dozen spellings; a refusal names this many.
+_SHOWN_VALUES = 3
 _POINTS: dict[Verdict, int] = {"preferred": 2, "fits": 1, "unknown": 0, "doubtful": -1}
 
 
@@ -92,7 +94,9 @@ class Candidate:
     def checks(self) -> list[Check]:
         """The reasons in the form that measurements and report show."""
         return [
-            Check(r.rule, "warning" if r.verdict in ("unknown", "doubtful") else "passed", r.value or None, None, r.text)
+            Check(
+                r.rule, "warning" if r.verdict in ("unknown", "doubtful") else "passed", r.value or None, None, r.text
+            )
             for r in self.reasons
         ]
 
@@ -156,7 +160,11 @@ def _apply(rule: Rule, header: Dataset) -> Reason:
         return Reason(rule.name, "preferred", shown, found)
     if known & {word.upper() for word in rule.accept}:
         return Reason(rule.name, "fits", shown, found)
-    return Reason(rule.name, rule.otherwise, shown, f"{found}, expected {' or '.join(rule.accept)}{_because(rule)}")
+    return Reason(rule.name, rule.otherwise, shown, f"{found}, expected {_few(rule.accept)}{_because(rule)}")
+
+
+def _few(accepted: Sequence[str]) -> str:
+    return " or ".join(accepted[:_SHOWN_VALUES]) + (" or the like" if len(accepted) > _SHOWN_VALUES else "")
 
 
 def _because(rule: Rule) -> str:

@@ -62,7 +62,16 @@ def read_picture(path: Path, spatial_dims: int, channels: int) -> Volume:
         spacing_mm=None,
         meaning="colour" if pixels.ndim == 3 else "grey",
         source=Source("picture", case_name(path), "tif" if path.suffix.lower() in TIFF_SUFFIXES else "png"),
-        checks=(*checks, Check("pixel_spacing", "warning", None, None, "a picture file carries no pixel spacing, so areas in mm² are not known")),
+        checks=(
+            *checks,
+            Check(
+                "pixel_spacing",
+                "warning",
+                None,
+                None,
+                "a picture file carries no pixel spacing, so areas in mm² are not known",
+            ),
+        ),
         facts={"Kind": "picture", "Rows × columns": f"{pixels.shape[0]} × {pixels.shape[1]}"},
     )
 
@@ -85,14 +94,16 @@ def _read_raster(path: Path) -> tuple[NDArray[Any], list[Check]]:
                 _refuse_huge(path, picture.width * picture.height)
                 if picture.getexif().get(_EXIF_ORIENTATION, 1) != 1:
                     text = "the file asks viewers to turn the picture; it was segmented as stored, and the mask fits the stored pixels"
-                    checks.append(Check("exif_orientation", "warning", int(picture.getexif()[_EXIF_ORIENTATION]), 1, text))
-                if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "RGBX"):
-                    picture = picture.convert("RGB")  # noqa: PLW2901 - the file is still closed by the outer one
-                elif picture.mode in ("LA", "1"):
-                    picture = picture.convert("L")  # noqa: PLW2901
-                pixels = np.asarray(picture)
+                    checks.append(
+                        Check("exif_orientation", "warning", int(picture.getexif()[_EXIF_ORIENTATION]), 1, text)
+                    )
+                as_read = {"LA": "L", "1": "L", "L": None, "I": None, "F": None, "RGB": None}
+                mode = None if picture.mode.startswith("I;16") else as_read.get(picture.mode, "RGB")
+                pixels = np.asarray(picture if mode is None else picture.convert(mode))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableInput(f"'{path.name}' cannot be read as a picture: it is damaged, truncated or something else") from error
+        raise UnreadableInput(
+            f"'{path.name}' cannot be read as a picture: it is damaged, truncated or something else"
+        ) from error
     return pixels, checks
 
 
@@ -107,7 +118,9 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], list[Check]]:
             pixels = first.asarray()
             inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, RuntimeError, TypeError) as error:
-        raise UnreadableInput(f"'{path.name}' cannot be read as a TIFF picture: it is damaged, truncated or something else") from error
+        raise UnreadableInput(
+            f"'{path.name}' cannot be read as a TIFF picture: it is damaged, truncated or something else"
+        ) from error
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim == 3 and pixels.shape[2] == 4:
@@ -117,7 +130,15 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], list[Check]]:
     if not inverted:
         return pixels, []
     turned = pixels.max() + pixels.min() - pixels
-    return turned, [Check("photometric_interpretation", "fixed", "MINISWHITE", "MINISBLACK", "grey values were turned once, so that bright is dense")]
+    return turned, [
+        Check(
+            "photometric_interpretation",
+            "fixed",
+            "MINISWHITE",
+            "MINISBLACK",
+            "grey values were turned once, so that bright is dense",
+        )
+    ]
 
 
 def _read_nifti(path: Path, spatial_dims: int) -> Volume:
@@ -126,7 +147,9 @@ def _read_nifti(path: Path, spatial_dims: int) -> Volume:
         _refuse_huge(path, int(np.prod(image.shape)))
         array = np.asarray(image.dataobj, dtype=np.float32)
     except (ImageFileError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableInput(f"'{path.name}' cannot be read as NIfTI: it is damaged, truncated or something else") from error
+        raise UnreadableInput(
+            f"'{path.name}' cannot be read as NIfTI: it is damaged, truncated or something else"
+        ) from error
     shape = array.shape
     while array.ndim > spatial_dims and array.shape[-1] == 1:
         array = array[..., 0]
@@ -137,7 +160,11 @@ def _read_nifti(path: Path, spatial_dims: int) -> Volume:
     affine = turn_lps_ras(np.asarray(image.affine, dtype=np.float64))
     spacing = spacing_of(affine)[:spatial_dims]
     known = image.header.get_xyzt_units()[0] == "mm"
-    detail = "voxel size from the NIfTI header" if known else "the NIfTI header names no unit for its voxel size; mm is assumed"
+    detail = (
+        "voxel size from the NIfTI header"
+        if known
+        else "the NIfTI header names no unit for its voxel size; mm is assumed"
+    )
     return Volume(
         array=array,
         affine_lps=affine,
@@ -157,9 +184,13 @@ def _refuse_huge(path: Path, pixels: int) -> None:
 def _to_channels(pixels: NDArray[Any], channels: int) -> tuple[NDArray[Any], Check]:
     if channels == 1 and pixels.ndim == 3:
         if (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
-            return pixels[..., 0], Check("colour", "fixed", "RGB", "grey", "the three colours are the same; one was taken")
+            return pixels[..., 0], Check(
+                "colour", "fixed", "RGB", "grey", "the three colours are the same; one was taken"
+            )
         detail = "a colour picture was given where grey is expected; its brightness was taken, colours and drawn marks may mislead"
         return pixels.astype(np.float32) @ _LUMA, Check("colour", "warning", "RGB", "grey", detail)
     if channels == 3 and pixels.ndim == 2:
-        return np.stack([pixels] * 3, axis=-1), Check("colour", "warning", "grey", "RGB", "a grey picture was given where colour is expected")
+        return np.stack([pixels] * 3, axis=-1), Check(
+            "colour", "warning", "grey", "RGB", "a grey picture was given where colour is expected"
+        )
     return pixels, Check("colour", "passed", "RGB" if pixels.ndim == 3 else "grey", None, "as expected")

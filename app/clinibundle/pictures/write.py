@@ -28,7 +28,9 @@ def write_label_map(folder: Path, label_map: NDArray[np.integer[Any]], volume: V
         OutputError: if the label map does not lie on the volume's grid, or reads back differently.
     """
     if label_map.shape != volume.spatial_shape:
-        raise OutputError(f"the mask has the shape {label_map.shape}, its source {volume.spatial_shape}; please report this")
+        raise OutputError(
+            f"the mask has the shape {label_map.shape}, its source {volume.spatial_shape}; please report this"
+        )
     path = folder / f"mask.{volume.source.family}"
     stored = label_map.astype(np.uint8 if label_map.max(initial=0) < 256 else np.uint16)
     if volume.source.family == "nii.gz":

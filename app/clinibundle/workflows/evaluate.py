@@ -56,14 +56,15 @@ def evaluate(
     overwrite: bool,
     talk: Talk,
 ) -> dict[str, Any]:
-    """Measures a bundle on a labelled data folder; writes metrics.json, per_case.csv and report.html, whole or not at all.
+    """Measures a bundle on labelled data; metrics.json, per_case.csv and report.html appear whole or not at all.
 
     Args:
         bundle: whose `configs/evaluate.yaml` says how a case is read, run and brought into two binary masks, `pred`
             and `label`.
         dataset_dir: the data folder.
         output_dir: for the results.
-        overlays, settings: put on top of the config, such as `fold` or `weights`.
+        overlays: configs put on top, later ones win.
+        settings: single ids put on top of those, such as `fold` or `weights`.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overwrite: replace an output folder that is not empty.
         talk: told what happens.
@@ -159,10 +160,8 @@ class _Evaluation:
             data = self._postprocessing({**data, "pred": pred})
         seconds = time.perf_counter() - started
         prediction, truth = (np.asarray(data[key])[0] > 0.5 for key in ("pred", "label"))
-        if not known.get("spacing_mm"):
-            spacing = None
-        else:
-            spacing = tuple(float(value) for value in known["spacing_mm"])[::-1]
+        rows_and_columns_mm = known.get("spacing_mm")
+        spacing = None if not rows_and_columns_mm else tuple(float(value) for value in rows_and_columns_mm)[::-1]
         wanted = set(self.bundle.measure.metrics)
         values = {k: v for k, v in binary_metrics(prediction, truth, spacing).items() if k.split("_")[0] in wanted}
         for name, key in self.bundle.measure.also_compare.items():

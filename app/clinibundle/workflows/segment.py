@@ -1,4 +1,4 @@
-"""Segment: the input's checks, the bundle's answer on the source's own grid, measurements, objects, a report; all or nothing."""
+"""Segment: checks of the input, the outline on its own grid, measurements, objects, a report; all of it or nothing."""
 
 from __future__ import annotations
 
@@ -174,7 +174,9 @@ def _segment_case(
     write_label_map(folder, prediction.label_map, volume)
     if volume.source.datasets and bundle.dicom is not None:
         frames = prediction.label_map.T if prediction.label_map.ndim == 3 else prediction.label_map.T[None]
-        write_seg(folder / "segmentation.dcm", frames, volume.source.datasets, bundle.dicom.segments, _algorithm(bundle))
+        write_seg(
+            folder / "segmentation.dcm", frames, volume.source.datasets, bundle.dicom.segments, _algorithm(bundle)
+        )
     write_json(folder / "measurements.json", measurements(bundle, volume, findings))
     report = _report(bundle, volume, choice, prediction, findings, options.identified)
     (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
@@ -213,12 +215,14 @@ def patient_right_side(volume: Volume) -> tuple[Literal["picture left", "picture
     orientation = volume.source.datasets[0].get("PatientOrientation") if volume.source.datasets else None
     along_rows = str(orientation[0]).upper() if orientation else ""
     if along_rows.startswith("L"):
-        return "picture left", [Check("laterality", "passed", along_rows, None, "PatientOrientation says which side is which")]
+        return "picture left", [
+            Check("laterality", "passed", along_rows, None, "PatientOrientation says which side is which")
+        ]
     if along_rows.startswith("R"):
         text = "the film is stored mirrored (PatientOrientation); sides are named accordingly"
         return "picture right", [Check("laterality", "warning", along_rows, "L", text)]
     if along_rows:
-        text = f"PatientOrientation says that rows run towards '{along_rows}': the film may be turned, sides and shape are doubtful"
+        text = f"PatientOrientation says that rows run towards '{along_rows}': the film may be turned, so sides are doubtful"
         return "picture left", [Check("laterality", "warning", along_rows, "L", text)]
     text = "the source does not say which side is which; the patient's right is assumed on the left of the picture"
     return "picture left", [Check("laterality", "warning", None, "L", text)]
@@ -284,7 +288,9 @@ def _identity(volume: Volume) -> dict[str, str]:
 def _why(candidate: Any) -> str:
     if candidate.refusals:
         return str(candidate.refusals[0].text)
-    return f"score {candidate.score}: " + "; ".join(r.text for r in candidate.reasons if r.verdict in ("preferred", "doubtful", "unknown"))
+    return f"score {candidate.score}: " + "; ".join(
+        r.text for r in candidate.reasons if r.verdict in ("preferred", "doubtful", "unknown")
+    )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -305,7 +311,9 @@ def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             values = {f"{f['name']} {k}": v for f in outcome.findings for k, v in _numbers(f).items()}
             status = "refused" if outcome.refusal else "done"
-            table.writerow([outcome.case, status, outcome.warnings, *(values.get(k, "") for k in keys), outcome.refusal or ""])
+            table.writerow(
+                [outcome.case, status, outcome.warnings, *(values.get(k, "") for k in keys), outcome.refusal or ""]
+            )
 
 
 def _numbers(finding: Mapping[str, Any]) -> dict[str, Any]:

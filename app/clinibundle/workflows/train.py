@@ -27,7 +27,7 @@ def train(
     resume: bool,
     talk: Talk,
 ) -> Path:
-    """Trains a bundle; the folder of the run, with `model.pt` (best) and `checkpoint_epoch=N.pt` (last, to resume from).
+    """Trains a bundle; returns the run's folder, with `model.pt` (best) and `checkpoint_epoch=N.pt` (to resume from).
 
     The same as `python -m monai.bundle run training --config_file "['train.yaml', <overlays>]"` with these settings.
 
@@ -35,7 +35,8 @@ def train(
         bundle: whose `configs/train.yaml` is run.
         dataset_dir: a data folder.
         output_dir: runs are made below it.
-        overlays, settings: put on top of the config.
+        overlays: configs put on top, later ones win.
+        settings: single ids put on top of those, such as `fold` or `weights`.
         resume: goes on with the newest run below `output_dir` that has a checkpoint.
         talk: told what happens.
 
@@ -77,7 +78,9 @@ def newest_checkpoint(runs: Path) -> Path:
 def refuse_problems(bundle: Bundle, dataset_dir: Path, talk: Talk) -> None:
     """Raises DataFolderError, after listing what is wrong, if a data folder has errors; warnings are only told."""
     allowed = bundle.data.label_values
-    problems = check_data_folder(dataset_dir, label_values=None if allowed is None else [set(v) for v in allowed], talk=talk)
+    problems = check_data_folder(
+        dataset_dir, label_values=None if allowed is None else [set(v) for v in allowed], talk=talk
+    )
     errors = [problem for problem in problems if problem.severity == "error"]
     for problem in [p for p in problems if p.severity == "warning"][:_SHOWN_PROBLEMS]:
         talk.warning(f"{problem.case}: {problem.detail}")

@@ -58,6 +58,7 @@ def foreground_probability(probability: torch.Tensor, convention: torch.Tensor, 
     Args:
         probability: class probabilities, (batch, class, ...).
         convention: index into `CONVENTIONS` per pixel, (batch, 1, ...).
+        class_axis: 0 for tensors without the batch axis.
 
     Returns:
         (batch, 1, ...).

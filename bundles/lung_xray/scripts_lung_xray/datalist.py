@@ -47,10 +47,10 @@ def read_rows(dataset_dir: str | Path, section: str = "training") -> list[dict[s
             f"no {section} pictures in '{dataset_dir}': expected images/ and labels/ with the same names, "
             "or a datalist.json that lists them; set dataset_dir to such a folder"
         )
-    absolute = [
-        {**row, **{key: str(folder / row[key]) for key in ("image", "label") if key in row}} for row in rows
+    absolute = [{**row, **{key: str(folder / row[key]) for key in ("image", "label") if key in row}} for row in rows]
+    missing = [
+        row[key] for row in absolute for key in ("image", "label") if key in row and not Path(row[key]).is_file()
     ]
-    missing = [row[key] for row in absolute for key in ("image", "label") if key in row and not Path(row[key]).is_file()]
     if missing:
         raise ValueError(f"{len(missing)} files that '{listing}' lists are not there, the first is '{missing[0]}'")
     return absolute

@@ -90,9 +90,8 @@ class RandAffineElastic2Dd(RandomizableTransform, MapTransform):
             row[key] = (channel > 0.5).float() if key in self.mask_keys else channel
         return row
 
-
     def _sampling_grid(self, width: int, height: int) -> torch.Tensor:
-        # Both parts are separable: an outer sum and two small matrix products, far cheaper than affine_grid and interpolate.
+        # Separable: an outer sum and two small matrix products, far cheaper than affine_grid and interpolate.
         (yy, yx, shift_y), (xy, xx, shift_x) = self._affine.tolist()
         x = (2 * torch.arange(width, dtype=torch.float32) + 1) / width - 1
         y = (2 * torch.arange(height, dtype=torch.float32) + 1) / height - 1
@@ -105,7 +104,7 @@ class RandAffineElastic2Dd(RandomizableTransform, MapTransform):
 
 @lru_cache(maxsize=8)
 def bicubic_weights(points: int, size: int) -> torch.Tensor:
-    """Matrix (size, points) that interpolates values at equally spaced control points, the outer two on the outer pixels."""
+    """Matrix (size, points): interpolates values at evenly spaced control points, the outer two on the outer pixels."""
     identity = torch.eye(points)[None, :, :, None]
     return interpolate(identity, size=(size, 1), mode="bicubic", align_corners=True)[0, :, :, 0].T.contiguous()
 

@@ -1,4 +1,4 @@
-"""What makes a run resume exactly and tell how far it is; MONAI's handlers restore neither randomness nor the best score."""
+"""Exact resume and one line of progress an epoch; MONAI's handlers restore neither randomness nor the best score."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.data import set_rnd
@@ -13,11 +14,15 @@ from monai.handlers import CheckpointSaver, EarlyStopHandler
 from monai.utils import set_determinism
 
 
+# More epochs than any run has, so that no two processes share a seed.
+_SEEDS_PER_PROCESS = 100_000
+
+
 class EpochSeed:
-    """Seeds everything random anew at the start of each epoch, so that a resumed run draws what an unbroken one would.
+    """Seeds everything random at the start of each epoch, so that a resumed run draws what an unbroken one would.
 
     Args:
-        seed: of the run; epoch N uses seed + N.
+        seed: of the run; epoch N uses seed + N, further processes seeds far from that.
         dataset: whose random transforms are seeded too.
     """
 
@@ -28,8 +33,10 @@ class EpochSeed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        set_determinism(self.seed + engine.state.epoch)
-        set_rnd(self.dataset, self.seed + engine.state.epoch)
+        # Processes on several GPUs augment differently.
+        seed = self.seed + engine.state.epoch + _SEEDS_PER_PROCESS * idist.get_rank()
+        set_determinism(seed)
+        set_rnd(self.dataset, seed)
 
 
 class BestSoFar:
@@ -83,6 +90,8 @@ class Progress:
 
     def _tell(self, engine: Engine) -> None:
         self._epochs_here += 1
+        if idist.get_rank() > 0:
+            return
         per_epoch = (time.monotonic() - self._started) / self._epochs_here
         left = per_epoch * (engine.state.max_epochs - engine.state.epoch)
         loss = sum(self._losses) / max(len(self._losses), 1)

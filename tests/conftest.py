@@ -1,0 +1,38 @@
+"""What several tests stand on: the repository's places, made-up cases, and a toy bundle that nothing in app/ knows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from toy_bundle import make_toy_bundle
+
+from clinibundle.phantoms.write import write_phantom_cases
+
+ROOT = Path(__file__).resolve().parent.parent
+# Workers of pytest-xdist share the cores; torch's own threads would only fight.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six made-up chest radiographs as a data folder and as DICOM studies; made once for all workers; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "phantoms"
+    if not shared.is_dir():
+        own = tmp_path_factory.mktemp("made") / "phantoms"
+        write_phantom_cases("chest_radiograph", own, cases=6, seed=7, dicom=True)
+        try:
+            own.rename(shared)
+        except OSError:
+            # Another worker was first; what it made is the same, byte for byte.
+            assert shared.is_dir()
+    return shared
+
+
+@pytest.fixture
+def toy_bundle(tmp_path: Path) -> Path:
+    """A bundle that finds bright pixels, made of nothing that the application has seen before."""
+    return make_toy_bundle(tmp_path / "toy_bright")
