@@ -144,14 +144,15 @@ def test_a_header_that_breaks_off_is_left_out_or_read_as_far_as_it_goes(tmp_path
         assert len(index.instances) + len(index.skipped) == 1
 
 
-def test_a_value_that_cannot_be_read_is_as_good_as_absent(tmp_path):
-    whole = save(film(RescaleSlope="1.500000", Modality="DX"), tmp_path / "film").read_bytes()
-    broken = whole.replace(b"1.500000", b"one half")
-    assert broken != whole
-    (tmp_path / "film").write_bytes(broken)
+@pytest.mark.parametrize("kind", [b"FD", b"ZZ"])
+def test_a_value_that_cannot_be_read_is_as_good_as_absent(tmp_path, kind):
+    whole = save(film(), tmp_path / "film").read_bytes()
+    high_bit = b"\x28\x00\x02\x01%s\x02\x00\x0b\x00"
+    assert high_bit % b"US" in whole
+    (tmp_path / "film").write_bytes(whole.replace(high_bit % b"US", high_bit % kind))
     header = read_header(tmp_path / "film")
-    assert "RescaleSlope" not in header
-    assert header.Modality == "DX"
+    assert "HighBit" not in header
+    assert header.BitsStored == 12
 
 
 def test_no_warning_of_the_library_is_left_to_quote_a_header(tmp_path, caplog):

@@ -27,9 +27,10 @@ def read_config(
         BundleError: if there is no such config, or it cannot be read.
         UsageError: if an overlay or setting names an id that the config does not have.
     """
+    # MONAI tells at every reader which optional codecs are absent.
+    logging.getLogger("monai").setLevel(logging.ERROR)
     from monai.bundle import ConfigParser
 
-    logging.getLogger("monai").setLevel(logging.WARNING)
     parser = ConfigParser()
     try:
         parser.read_config(str(config_file(bundle, name)))

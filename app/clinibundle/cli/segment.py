@@ -38,6 +38,7 @@ def segment(
     from clinibundle.bundle.configs import parse_settings
     from clinibundle.bundle.description import Bundle
     from clinibundle.bundle.find import find_bundle, find_overlay
+    from clinibundle.report.wording import value_text
     from clinibundle.workflows.segment import SegmentOptions
     from clinibundle.workflows.segment import segment as run
 
@@ -60,7 +61,7 @@ def segment(
         )
     else:
         columns = found.report.columns
-        rows = [[o.case, f["name"], *(f.get(c.key) for c in columns), o.warnings] for o in outcomes for f in o.findings]
+        rows = [[o.case, f["name"], *(value_text(f.get(c.key), c.format) for c in columns), o.warnings] for o in outcomes for f in o.findings]
         headings = [f"{c.heading} ({c.unit})" if c.unit else c.heading for c in columns]
         talk.table(["Case", "Finding", *headings, "Warnings"], rows)
         talk.result(f"results in {output_dir}; open report.html to look at them. Not for diagnostic use.")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import unicodedata
 import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from clinibundle.errors import UnreadableInput
 
@@ -17,11 +24,34 @@ _DEFER_ABOVE_BYTES = 64 * 1024
 _PREAMBLE_BYTES = 132
 # A header without preamble starts with an element of group 0002 or 0008, little endian (PS3.10 7.1, older practice).
 _STARTS_WITHOUT_PREAMBLE = (b"\x08\x00", b"\x02\x00")
+# Shorter parts of a name or id occur in any path.
+_PATIENT_PART_LENGTH = 3
+# What pydicom and the codecs below it raise on damaged files; tests/dicom/test_damaged_bytes.py looks for more.
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One DICOM file: where it is, its name relative to the input, and its header without pixels."""
+    """One DICOM file: where it is, a name that may be shown, and its header without pixels.
+
+    The name is the path relative to the input, or the number of the file where that path holds a patient's name, id or
+    birth date.
+    """
 
     path: Path
     name: str
@@ -56,14 +86,16 @@ def index_study(path: Path) -> Index:
     if not path.exists():
         raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    read = [_header_or_reason(file) for file in files]
+    names = _names_to_show(
+        [str(file.relative_to(path)) if path.is_dir() else file.name for file in files],
+        [header for header in read if isinstance(header, Dataset)],
+    )
     instances: dict[str, Instance] = {}
     skipped: list[Skipped] = []
-    for file in files:
-        name = str(file.relative_to(path)) if path.is_dir() else file.name
-        try:
-            header = read_header(file)
-        except UnreadableInput as error:
-            skipped.append(Skipped(name, str(error)))
+    for file, name, header in zip(files, names, read, strict=True):
+        if isinstance(header, str):
+            skipped.append(Skipped(name, header))
             continue
         uid = str(header.SOPInstanceUID)
         if uid in instances:
@@ -71,6 +103,35 @@ def index_study(path: Path) -> Index:
         else:
             instances[uid] = Instance(file, name, header)
     return Index(tuple(instances.values()), tuple(skipped))
+
+
+def _header_or_reason(file: Path) -> Dataset | str:
+    try:
+        return read_header(file)
+    except UnreadableInput as error:
+        return str(error)
+
+
+def _names_to_show(paths: Sequence[str], headers: Iterable[Dataset]) -> list[str]:
+    """The paths, with `file 3` for the third of them if a patient of the input can be told from it."""
+    parts = {part for header in headers for part in _patient_parts(header)}
+    return [
+        f"file {number}" if any(part in _only_letters_and_digits(path) for part in parts) else path
+        for number, path in enumerate(paths, start=1)
+    ]
+
+
+def _patient_parts(header: Dataset) -> set[str]:
+    names = str(header.get("PatientName") or "").split("=")
+    parts = [*names, *(part for name in names for part in re.split(r"[\W\d_]+", name))]
+    parts += [str(header.get("PatientID") or ""), str(header.get("PatientBirthDate") or "")]
+    plain = {_only_letters_and_digits(part) for part in parts}
+    return {part for part in plain if len(part) >= _PATIENT_PART_LENGTH}
+
+
+def _only_letters_and_digits(text: str) -> str:
+    """Small letters without accents, and digits: `1980-01-31` is found by `19800131`, `Müller` by `MULLER`."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", text).casefold())
 
 
 def read_header(path: Path) -> Dataset:
@@ -84,16 +145,14 @@ def read_header(path: Path) -> Dataset:
     if not looks_like_dicom(path):
         raise UnreadableInput("it is no DICOM file (neither preamble nor a DICOM header)")
     try:
-        with warnings.catch_warnings():
-            # Odd values are dealt with where they are used; pydicom's warnings quote them, patient names among them.
-            warnings.simplefilter("ignore")
+        with quietly():
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True, defer_size=_DEFER_ABOVE_BYTES)
-            uid, sop_class = header.get("SOPInstanceUID"), header.get("SOPClassUID")
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            drop_unreadable_values(header)
+    except DAMAGE as error:
         raise UnreadableInput(f"its DICOM header is damaged ({type(error).__name__})") from error
     if "DirectoryRecordSequence" in header:
         raise UnreadableInput("it is a DICOMDIR, an index without pictures; name the folder it lies in")
-    if not uid or not sop_class:
+    if not header.get("SOPInstanceUID") or not header.get("SOPClassUID"):
         raise UnreadableInput("its DICOM header lacks SOPClassUID or SOPInstanceUID: it is damaged or no image")
     return header
 
@@ -108,3 +167,23 @@ def looks_like_dicom(path: Path) -> bool:
     if start[128:132] == b"DICM":
         return True
     return len(start) == _PREAMBLE_BYTES and start[:2] in _STARTS_WITHOUT_PREAMBLE and start[3:4] == b"\x00"
+
+
+def drop_unreadable_values(dataset: Dataset) -> None:
+    """Converts what pydicom would convert when it is asked for, and takes out what cannot be: as good as absent."""
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag, keep_deferred=True)
+        if tag.is_private or raw is None or raw.value is None:
+            continue
+        try:
+            dataset[tag]
+        except DAMAGE:
+            del dataset[tag]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the libraries' warnings: they quote values of headers, patient names among them."""
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        yield

@@ -149,7 +149,9 @@ def _apply(rule: Rule, header: Dataset) -> Reason:
     name = " or ".join(rule.keywords)
     found = f"{name} is {shown}" if values else f"{name} is not given"
     for word in rule.refuse_words:
-        if any(re.search(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", value, re.IGNORECASE) for value in values):
+        # No letter of any alphabet before or after: a catéter is no cat. Digits and underscores end a word.
+        whole_word = rf"(?<![^\W\d_]){re.escape(word)}(?![^\W\d_])"
+        if any(re.search(whole_word, value, re.IGNORECASE) for value in values):
             return Reason(rule.name, "refused", word, f"its description says '{word}'{_because(rule)}")
     if not values:
         return Reason(rule.name, rule.missing, "", f"{found}{_because(rule)}")
@@ -187,7 +189,8 @@ def _nothing_readable(index: Index) -> str:
         return f"'{index.skipped[0].name}' cannot be used: {index.skipped[0].reason}"
     if not index.skipped:
         return "the folder is empty: expected DICOM files or pictures"
-    return f"none of the {len(index.skipped)} files is a DICOM image; the first, '{index.skipped[0].name}': {index.skipped[0].reason}"
+    first = index.skipped[0]
+    return f"none of the {len(index.skipped)} files is a DICOM image; the first, '{first.name}': {first.reason}"
 
 
 def _none_fits(candidates: Sequence[Candidate]) -> str:
