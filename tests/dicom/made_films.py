@@ -47,6 +47,8 @@ def film(**changes) -> FileDataset:
             setattr(made, keyword, value)
         elif keyword in made:
             delattr(made, keyword)
+        if keyword.startswith("PixelPadding") and keyword in made:
+            made[keyword].VR = "US"
     made.file_meta.MediaStorageSOPClassUID = made.get("SOPClassUID", "")
     return made
 

@@ -95,24 +95,28 @@ def test_the_facts_for_the_report_name_the_film_and_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(("dtype", "bits"), ALL_BITS)
-def test_every_depth_is_read_as_stored_and_as_itk_reads_it(tmp_path, dtype, bits):
+def test_every_depth_is_read_as_stored(tmp_path, dtype, bits):
     stored = stretched(dtype, bits)
-    path = save(with_pixels(film(), stored, bits), tmp_path / "film.dcm")
-    values = read(path).array.T
-    np.testing.assert_array_equal(values, stored)
-    np.testing.assert_array_equal(values, itk_values(path))
+    made = with_pixels(film(), stored, bits)
+    np.testing.assert_array_equal(read_film(made, tmp_path).array.T, stored)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), ALL_BITS)
-def test_monochrome1_is_turned_within_its_range_and_as_itk_turns_it(tmp_path, dtype, bits):
-    stored = stretched(dtype, bits)
-    made = with_pixels(film(PhotometricInterpretation="MONOCHROME1"), stored, bits)
-    path = save(made, tmp_path / "film.dcm")
-    volume = read(path)
-    wide = stored.astype(np.int64)
-    np.testing.assert_array_equal(volume.array.T, wide.max() + wide.min() - wide)
-    np.testing.assert_array_equal(from_own_minimum(volume.array.T), from_own_minimum(itk_values(path)))
+def test_monochrome1_is_turned_once_within_its_range(tmp_path, dtype, bits):
+    stored = stretched(dtype, bits).astype(np.int64)
+    made = with_pixels(film(PhotometricInterpretation="MONOCHROME1"), stored.astype(dtype), bits)
+    volume = read_film(made, tmp_path)
+    np.testing.assert_array_equal(volume.array.T, stored.max() + stored.min() - stored)
     assert check_of(volume, "photometric_interpretation").status == "fixed"
+
+
+# ITK's Python has no signed 8 bits, and its GDCM cannot turn signed 12 bits.
+@pytest.mark.parametrize(("dtype", "bits"), [kind for kind in ALL_BITS if kind not in [(np.int8, 8), (np.int16, 12)]])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_itk_reads_the_same_picture(tmp_path, dtype, bits, photometric):
+    made = with_pixels(film(PhotometricInterpretation=photometric), stretched(dtype, bits), bits)
+    path = save(made, tmp_path / "film.dcm")
+    np.testing.assert_array_equal(from_own_minimum(read(path).array.T), from_own_minimum(itk_values(path)))
 
 
 def test_both_polarities_of_one_chest_are_read_as_the_same_picture(tmp_path):
@@ -273,7 +277,11 @@ def test_a_file_that_goes_between_index_and_reading_is_refused(tmp_path):
     ("changes", "refusal", "words"),
     [
         ({"NumberOfFrames": 3}, UnsuitableInput, "has 3 frames; this bundle takes radiographs of a single frame"),
-        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, UnsuitableInput, "is a RGB picture; expected grey"),
+        (
+            {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
+            UnsuitableInput,
+            "is a RGB picture; expected grey",
+        ),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, UnsuitableInput, "is a PALETTE COLOR picture"),
         ({"PhotometricInterpretation": None}, UnsuitableInput, "is a colourless picture"),
         ({"SamplesPerPixel": 3}, UnreadableInput, "truncated"),
@@ -352,7 +360,7 @@ def test_a_large_declared_size_with_few_pixels_is_refused_before_memory_is_taken
 
 
 @pytest.mark.parametrize(
-    ("ratio", "value"), [(None, None), (12.5, "12.5"), ([4, 12.5], "[4, 12.5]")], ids=["none", "one", "several"]
+    ("ratio", "value"), [(None, None), (12.5, "12.5"), ([4, 12.5], "[4.0, 12.5]")], ids=["none", "one", "several"]
 )
 def test_lossy_compression_in_the_past_is_a_warning(tmp_path, ratio, value):
     volume = read_film(film(LossyImageCompression="01", LossyImageCompressionRatio=ratio), tmp_path)

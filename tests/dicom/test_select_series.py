@@ -68,7 +68,17 @@ def test_a_refusal_names_three_of_many_accepted_values():
 
 @pytest.mark.parametrize(
     "text",
-    ["lateral", "LATERAL", "Thorax Lateral", "chest (lat)", "CHEST_LAT", "pa+lat", "LAT2", "thorax lat.", "Lumbar Spine"],
+    [
+        "lateral",
+        "LATERAL",
+        "Thorax Lateral",
+        "chest (lat)",
+        "CHEST_LAT",
+        "pa+lat",
+        "LAT2",
+        "thorax lat.",
+        "Lumbar Spine",
+    ],
 )
 def test_refused_words_count_wherever_they_stand_and_in_any_case(text):
     found = reason(WORDS, SeriesDescription="", StudyDescription=text)
@@ -135,7 +145,11 @@ def test_one_picture_that_is_refused_says_why():
 
 
 def test_several_refused_pictures_say_each_reason_once():
-    pictures = [picture("a", Modality="CT"), picture("b", Modality="CT"), picture("c", Modality="DX", ViewPosition="LL")]
+    pictures = [
+        picture("a", Modality="CT"),
+        picture("b", Modality="CT"),
+        picture("c", Modality="DX", ViewPosition="LL"),
+    ]
     with pytest.raises(UnsuitableInput) as refusal:
         choose(index(*pictures), wishes())
     assert str(refusal.value) == (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +13,18 @@ from pydicom.pixels import apply_modality_lut
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 from clinibundle.checks import Check
-from clinibundle.dicom.index import Instance
+from clinibundle.dicom.index import DAMAGE, Instance, quietly
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
 from clinibundle.volume import Source, Volume
 
-# The largest detectors have about 5000 x 6000 pixels; what declares more than this is damaged or made to exhaust memory.
+# The largest detectors have about 5000 x 6000 pixels; what declares more is damaged or made to exhaust memory.
 MAX_PIXELS = 20_000 * 20_000 // 4
 # Film pixels are 0.05 to 0.5 mm, of pictures made smaller for teaching up to some mm.
 PLAUSIBLE_SPACING_MM = (0.01, 5.0)
 # A picture this flat or small holds nothing to outline.
 MIN_SIDE_PIXELS = 64
 
-# Header elements that the application never needs and that would only take memory, or name people.
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -44,18 +42,15 @@ def read_radiograph(instance: Instance) -> Volume:
     checks = [_check_form(header, instance.name)]
     dataset = _read_whole(instance)
     stored = _decode(dataset, instance.name)
-    padding = _padding_mask(dataset, stored)
-    values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float32)
-    values, polarity = _to_monochrome2(values, str(header.PhotometricInterpretation))
+    padding = _padding_mask(header, stored)
+    values = _with_meaning(stored, dataset, instance.name)
+    values, polarity = _to_monochrome2(values, _photometric(header), padding)
     checks.append(polarity)
-    if padding is not None and padding.any() and not padding.all():
+    if padding is not None:
         values[padding] = values[~padding].min()
         share = float(padding.mean())
-        checks.append(
-            Check(
-                "padding", "fixed", round(share, 4), None, f"{share:.1%} of the pixels are padding, taken as background"
-            )
-        )
+        text = f"{share:.1%} of the pixels are padding, taken as background"
+        checks.append(Check("padding", "fixed", round(share, 4), None, text))
     checks.append(_check_contrast(values, instance.name))
     if str(header.get("LossyImageCompression", "")) == "01":
         ratio = header.get("LossyImageCompressionRatio")
@@ -67,15 +62,12 @@ def read_radiograph(instance: Instance) -> Volume:
         )
     spacing, check = film_spacing(header)
     checks.append(check)
-    for keyword in _PIXEL_KEYWORDS:
-        if keyword in dataset:
-            del dataset[keyword]
     return Volume(
         array=values.T,
         affine_lps=None,
         spacing_mm=None if spacing is None else (spacing.column_mm, spacing.row_mm),
         meaning="grey",
-        source=Source("dicom", short_hash(str(header.SOPInstanceUID)), "png", (dataset,)),
+        source=Source("dicom", short_hash(str(header.SOPInstanceUID)), "png", (header,)),
         checks=tuple(checks),
         facts=_facts(header),
     )
@@ -131,7 +123,7 @@ def _shown(spacing: FilmSpacing) -> list[float]:
 def _check_form(header: Dataset, name: str) -> Check:
     frames = _whole_number(header, "NumberOfFrames", default=1)
     rows, columns = _whole_number(header, "Rows", 0), _whole_number(header, "Columns", 0)
-    photometric = str(header.get("PhotometricInterpretation", "")).strip()
+    photometric = _photometric(header)
     if not rows or not columns:
         raise UnreadableInput(f"'{name}' has no picture: Rows and Columns are missing; name an image object")
     if frames != 1:
@@ -149,19 +141,22 @@ def _check_form(header: Dataset, name: str) -> Check:
     )
 
 
+def _photometric(header: Dataset) -> str:
+    return str(header.get("PhotometricInterpretation", "")).strip()
+
+
 def _whole_number(header: Dataset, keyword: str, default: int) -> int:
     try:
         return int(header.get(keyword) or default)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return default
 
 
 def _read_whole(instance: Instance) -> Dataset:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             dataset = pydicom.dcmread(instance.path, force=True)
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise UnreadableInput(
             f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again"
         ) from error
@@ -177,31 +172,21 @@ def _read_whole(instance: Instance) -> Dataset:
 
 def _decode(dataset: Dataset, name: str) -> NDArray[Any]:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    if not syntax.is_compressed:
-        _check_length(dataset, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
+            if not syntax.is_compressed:
+                _check_length(dataset, name)
             # A codec may print to say what it meets; what matters comes back as an exception.
-            stored = dataset.pixel_array
-    except (
-        ValueError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        AttributeError,
-        KeyError,
-        NotImplementedError,
-        TypeError,
-    ) as error:
+            stored = np.asarray(dataset.pixel_array)
+            expected = (dataset.Rows, dataset.Columns)
+    except DAMAGE as error:
         raise UnreadableInput(
-            f"the pixels of '{name}' cannot be decoded ({syntax.name}): they are damaged or truncated, or no codec for them is installed"
+            f"the pixels of '{name}' cannot be decoded ({syntax.name}): they are damaged or truncated, "
+            "or no codec for them is installed"
         ) from error
-    if stored.shape != (dataset.Rows, dataset.Columns):
-        raise UnreadableInput(
-            f"'{name}' decodes to {stored.shape}, its header says ({dataset.Rows}, {dataset.Columns})"
-        )
-    return np.asarray(stored)
+    if stored.shape != expected:
+        raise UnreadableInput(f"'{name}' decodes to {stored.shape}, its header says {expected}")
+    return stored
 
 
 def _check_length(dataset: Dataset, name: str) -> None:
@@ -216,30 +201,39 @@ def _check_length(dataset: Dataset, name: str) -> None:
         )
 
 
-def _padding_mask(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Where stored values lie in the padding range (PS3.3 C.7.5.1.1.2); None if none is declared."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
+def _with_meaning(stored: NDArray[Any], dataset: Dataset, name: str) -> NDArray[np.float32]:
+    """Stored values after the modality LUT or rescale."""
+    try:
+        with quietly():
+            return np.array(apply_modality_lut(stored, dataset), dtype=np.float32)
+    except DAMAGE as error:
+        raise UnreadableInput(
+            f"the modality LUT or rescale of '{name}' cannot be applied; ask for it to be sent again"
+        ) from error
+
+
+def _padding_mask(header: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Where stored values lie in the padding range (PS3.3 C.7.5.1.1.2); None if no pixel or every pixel does."""
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    try:
+        low, high = sorted((int(value), int(value if limit is None else limit)))
+    except (TypeError, ValueError, OverflowError):
         return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((int(value), int(limit if limit is not None else value)))
-    return np.asarray((stored >= low) & (stored <= high))
+    mask = np.asarray((stored >= low) & (stored <= high))
+    return mask if mask.any() and not mask.all() else None
 
 
-def _to_monochrome2(values: NDArray[np.float32], photometric: str) -> tuple[NDArray[np.float32], Check]:
+def _to_monochrome2(
+    values: NDArray[np.float32], photometric: str, padding: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float32], Check]:
+    name = "photometric_interpretation"
     if photometric == "MONOCHROME2":
-        return values, Check(
-            "photometric_interpretation", "passed", photometric, "MONOCHROME2", "bright is dense, as expected"
-        )
-    # Turned within its own range: the same picture as a film whose largest value is white.
-    turned = values.max() + values.min() - values
-    return turned, Check(
-        "photometric_interpretation",
-        "fixed",
-        photometric,
-        "MONOCHROME2",
-        "grey values were turned once, so that bright is dense",
-    )
+        return values, Check(name, "passed", photometric, "MONOCHROME2", "bright is dense, as expected")
+    # Turned within the picture's own range: the same picture as a film whose largest value is white.
+    picture = values if padding is None else values[~padding]
+    turned = picture.max() + picture.min() - values
+    text = "grey values were turned once, so that bright is dense"
+    return turned, Check(name, "fixed", photometric, "MONOCHROME2", text)
 
 
 def _check_contrast(values: NDArray[np.float32], name: str) -> Check:
