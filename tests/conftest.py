@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import Program
 from toy_bundle import make_toy_bundle
 
 from clinibundle.phantoms.write import write_phantom_cases
@@ -30,6 +31,12 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
             # Another worker was first; what it made is the same, byte for byte.
             assert shared.is_dir()
     return shared
+
+
+@pytest.fixture
+def clinibundle(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """The program, run in this process."""
+    return Program(monkeypatch, capsys)
 
 
 @pytest.fixture

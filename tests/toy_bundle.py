@@ -100,14 +100,23 @@ def _configs() -> dict[str, object]:
             "inferer": INFERER,
             "postprocessing": {"_target_": "Compose", "transforms": [SOFTMAX, ARGMAX]},
         },
+        # Learns nothing, and leaves what a training leaves.
         "train": {
+            "pathlib": "$import pathlib",
+            "shutil": "$import shutil",
             "bundle_root": ".",
             "dataset_dir": "data",
             "output_dir": "runs",
             "run_dir": "$@output_dir + '/toy_bright/one'",
+            "resume_path": None,
+            "device": DEVICE,
             "epochs": 1,
             "learning_rate": 0.1,
-            "training": ["$open(@run_dir + '-' + str(@epochs), 'w').close()"],
+            "initialize": ["$pathlib.Path(@run_dir).mkdir(parents=True, exist_ok=True)"],
+            "training": [
+                "$shutil.copy(@bundle_root + '/models/model.pt', @run_dir + '/model.pt')",
+                "$shutil.copy(@run_dir + '/model.pt', @run_dir + '/checkpoint_epoch=' + str(@epochs) + '.pt')",
+            ],
         },
         "dicom": {
             "object": "radiograph",

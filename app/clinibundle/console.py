@@ -25,31 +25,46 @@ class Talk:
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.level = _QUIET if quiet else _VERBOSE if verbose else _NORMAL
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Names of files may look like markup.
+        self.out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only results and refusals are wanted."""
+        return self.level == _QUIET
+
+    @property
+    def is_verbose(self) -> bool:
+        """Whether details are wanted."""
+        return self.level == _VERBOSE
 
     def stage(self, text: str) -> None:
         """One line at the start of each stage."""
         if self.level >= _NORMAL:
-            self.err.print(text, style="dim", markup=False)
+            self._say(text, "dim")
 
     def detail(self, text: str) -> None:
         """More of it, with --verbose."""
         if self.level >= _VERBOSE:
-            self.err.print(f"  {text}", style="dim", markup=False)
+            self._say(f"  {text}", "dim")
 
     def warning(self, text: str) -> None:
         """Something a person should look at; the work goes on."""
         if self.level >= _NORMAL:
-            self.err.print(f"warning: {text}", style="yellow", markup=False)
+            self._say(f"warning: {text}", "yellow")
+
+    def problem(self, text: str) -> None:
+        """One of several reasons for the refusal that follows; shown at any level."""
+        self._say(f"error: {text}", "red")
 
     def refusal(self, text: str) -> None:
         """Why something was not done; shown at any level."""
-        self.err.print(f"refused: {text}", style="red", markup=False)
+        self._say(f"refused: {text}", "red")
 
     def result(self, text: str) -> None:
         """A line of result."""
-        self.out.print(text, markup=False)
+        self.out.print(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table of results; cells are shown as they are."""
@@ -67,7 +82,7 @@ class Talk:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Any]:
         """A bar with count and time left; yields a function to call after each step. One line where no terminal is."""
-        if self.level == _QUIET or not self.err.is_terminal:
+        if self.is_quiet or not self.err.is_terminal:
             self.stage(f"{what} ({total})")
             yield lambda: None
             return
@@ -76,8 +91,16 @@ class Talk:
             task = bar.add_task(what, total=total)
             yield lambda: bar.advance(task)
 
+    def _say(self, text: str, style: str) -> None:
+        self.err.print(_one_line(text), style=style)
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and terminal codes, which names of files and values of headers may bring along."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
 
 def _cell(value: object) -> str:
     if value is None:
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else _one_line(str(value))

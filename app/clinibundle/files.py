@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clinibundle.errors import OutputError
+from clinibundle.errors import OutputError, UsageError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -47,6 +47,18 @@ def refuse_full_directory(destination: Path, overwrite: bool = False) -> None:
         raise OutputError(f"'{destination}' is a file; name a folder for the results")
     if not overwrite and destination.is_dir() and any(destination.iterdir()):
         raise OutputError(f"'{destination}' is not empty; name another folder or add --overwrite")
+
+
+def refuse_output_in_input(output: Path, source: Path) -> None:
+    """Raises UsageError if `output` is, or lies in, the input; its path is not told, it may hold a patient's name."""
+    if output.resolve().is_relative_to(source.resolve()):
+        raise UsageError("the output folder lies in the input, which is never written to; name another one")
+
+
+def refuse_input_in_output(output: Path, source: Path) -> None:
+    """Raises UsageError if the input lies in `output`, so that --overwrite would remove it."""
+    if source.resolve().is_relative_to(output.resolve()):
+        raise UsageError("the input lies in the output folder, which would be replaced; name another one")
 
 
 def _put_in_place(partial: Path, destination: Path) -> None:

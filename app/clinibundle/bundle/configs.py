@@ -11,6 +11,9 @@ import yaml
 
 from clinibundle.errors import BundleError, UsageError, did_you_mean
 
+# A bundle's configs that overlays are made for.
+_WORKFLOWS = ("train", "evaluate", "inference")
+
 
 def read_config(
     bundle: Path, name: str, overlays: Sequence[Path] = (), settings: Mapping[str, Any] | None = None
@@ -20,7 +23,8 @@ def read_config(
     Args:
         bundle: folder of the bundle; `bundle_root` is set to it, so that it runs from anywhere.
         name: `train`, `evaluate`, `inference`.
-        overlays: files, later ones win; what they set must exist in the config, or be a component or import.
+        overlays: files, later ones win; what they set must exist in the config, or be a component or import. What only
+            another config of the bundle has is left out: `hardware/cpu` is for training and inference alike.
         settings: id to value, as `--set id=value` gives them.
 
     Raises:
@@ -35,10 +39,12 @@ def read_config(
     try:
         parser.read_config(str(config_file(bundle, name)))
         known = all_ids(parser.get())
+        elsewhere = _ids_of_other_configs(bundle, name) - known if overlays else set()
         for overlay in overlays:
-            content = ConfigParser.load_config_file(str(overlay))
-            _refuse_unknown_ids(content, known, overlay.name)
-            parser.update(content)
+            content = _read_overlay(overlay)
+            fitting = {key: value for key, value in content.items() if _plain(key) not in elsewhere}
+            _refuse_unknown_ids(fitting, known, overlay.name)
+            parser.update(fitting)
     except yaml.YAMLError as error:
         raise BundleError(f"a config is no valid YAML: {' '.join(str(error).split())}") from error
     _refuse_unknown_ids(settings or {}, known, "--set")
@@ -52,11 +58,15 @@ def config_file(bundle: Path, name: str) -> Path:
     Raises:
         BundleError: if there is neither.
     """
-    for suffix in (".yaml", ".yml", ".json"):
-        path = bundle / "configs" / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    raise BundleError(f"the bundle '{bundle.name}' has no configs/{name}.yaml; it cannot be used for this")
+    path = _config_file_or_none(bundle, name)
+    if path is None:
+        raise BundleError(f"the bundle '{bundle.name}' has no configs/{name}.yaml; it cannot be used for this")
+    return path
+
+
+def _config_file_or_none(bundle: Path, name: str) -> Path | None:
+    paths = [bundle / "configs" / f"{name}{suffix}" for suffix in (".yaml", ".yml", ".json")]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def all_ids(config: Any, prefix: str = "") -> set[str]:
@@ -66,6 +76,28 @@ def all_ids(config: Any, prefix: str = "") -> set[str]:
     for key, value in items:
         ids.add(f"{prefix}{key}")
         ids |= all_ids(value, f"{prefix}{key}::")
+    return ids
+
+
+def _read_overlay(overlay: Path) -> dict[str, Any]:
+    from monai.bundle import ConfigParser
+
+    try:
+        content = ConfigParser.load_config_file(str(overlay))
+    except ValueError as error:
+        raise UsageError(f"'{overlay.name}' is no config that MONAI reads; expected .yaml, .yml or .json") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"'{overlay.name}' is no overlay; expected ids with their values, as in epochs: 10")
+    return content
+
+
+def _ids_of_other_configs(bundle: Path, name: str) -> set[str]:
+    from monai.bundle import ConfigParser
+
+    ids: set[str] = set()
+    for other in _WORKFLOWS:
+        path = _config_file_or_none(bundle, other) if other != name else None
+        ids |= set() if path is None else all_ids(ConfigParser.load_config_file(str(path)))
     return ids
 
 
@@ -91,9 +123,14 @@ def _normal(key: str) -> str:
     return key.replace("#", "::")
 
 
+def _plain(key: object) -> str:
+    """The id itself: MONAI reads `+id` as "add to it"."""
+    return _normal(str(key).removeprefix("+"))
+
+
 def _refuse_unknown_ids(content: Mapping[str, Any], known: set[str], where: str) -> None:
     for key in content:
-        plain = _normal(str(key).removeprefix("+"))
+        plain = _plain(key)
         parent = plain.rpartition("::")[0]
         # `a#b` may add b to an existing a; a new top-level id of an import or helper expression is fine in a file.
         if plain in known or (parent and parent in known):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
 from clinibundle.cli import check, evaluate, listing, phantom, prepare, segment, show, train, version
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError
-
-_INTERRUPTED = 130
 
 app = typer.Typer(
     name="clinibundle",
@@ -22,7 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "MONAI bundles for clinics and researchers.\n\n"
-        "Example: clinibundle segment lung_xray film.dcm --output-dir result"
+        "Example: clinibundle segment lung_xray film.dcm --output-dir result\n\n"
+        "With --debug, any command shows where in the program a failure arose; that may quote the input."
     ),
 )
 app.command("list")(listing.list_bundles)
@@ -43,21 +47,38 @@ def main() -> None:
         sys.argv.remove("--debug")
     # Warnings of the libraries quote values of headers, patient names among them; what matters becomes a check.
     warnings.simplefilter("default" if debug else "ignore")
-    os.environ.setdefault("PYDICOM_QUIET", "1")
     try:
-        app()
+        with _ended_by_signals():
+            app(prog_name=app.info.name)
     except ClinibundleError as error:
-        if debug:
-            raise
-        Talk().refusal(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
-    except Exception as error:
-        if debug:
-            raise
+        _refuse(str(error), error.exit_code, debug)
+    except Exception as error:  # noqa: BLE001 - the outermost place, which turns every failure into an exit code
         # The message may quote the input, so only its kind is shown.
-        Talk().refusal(
-            f"an internal error ({type(error).__name__}); run again with --debug to see where, and report it"
-        )
-        sys.exit(1)
+        kind = type(error).__name__
+        _refuse(f"an internal error ({kind}); run again with --debug to see where, and report it", 1, debug)
+
+
+def _refuse(text: str, exit_code: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    Talk().refusal(text)
+    sys.exit(exit_code)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and a request to end leave as SystemExit (130 and 143), so that half-written output is cleared away.
+
+    Python's own KeyboardInterrupt would not do: after one has passed through an `eval`, which MONAI's configs are made
+    of, Python ends itself by the signal whatever exit code is asked for.
+    """
+    former = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -29,7 +29,7 @@ Setting = Annotated[
     list[str] | None, typer.Option("--set", metavar="ID=VALUE", help="One id of the config; repeatable.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and refusals.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is found on the way.")]

@@ -13,7 +13,7 @@ from clinibundle.console import Talk
 
 def phantom(
     bundle: BundleName,
-    dest: Annotated[Path, typer.Argument(help="New data folder.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="New data folder.")],
     cases: Annotated[int, typer.Option("--cases", min=1, help="How many.")] = 4,
     dicom: Annotated[bool, typer.Option("--dicom", help="As DICOM studies too.")] = False,
     seed: Seed = 0,

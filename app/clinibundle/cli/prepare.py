@@ -13,8 +13,8 @@ from clinibundle.console import Talk
 
 def prepare(
     bundle: BundleName,
-    source: Annotated[Path, typer.Argument(help="The release as it was downloaded and unpacked.")],
-    dest: Annotated[Path, typer.Argument(help="New data folder.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The release as it was downloaded and unpacked.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="New data folder.")],
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -32,4 +32,7 @@ def prepare(
     result = run(found.data.layouts, source, dest, overwrite, talk)
     for name, reason in result.left_out:
         talk.warning(f"{name} left out: {reason}")
-    talk.result(f"{result.cases} cases ({result.layout}) in {dest}; {len(result.left_out)} files left out")
+    for name, note in result.notes:
+        talk.detail(f"{name}: {note}")
+    counts = f"{len(result.left_out)} files left out, {len(result.notes)} changed on the way"
+    talk.result(f"{result.cases} cases ({result.layout}) in {dest}; {counts}")

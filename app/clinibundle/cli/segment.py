@@ -61,7 +61,11 @@ def segment(
         )
     else:
         columns = found.report.columns
-        rows = [[o.case, f["name"], *(value_text(f.get(c.key), c.format) for c in columns), o.warnings] for o in outcomes for f in o.findings]
+        rows = [
+            [o.case, f["name"], *(value_text(f.get(c.key), c.format) for c in columns), o.warnings]
+            for o in outcomes
+            for f in o.findings
+        ]
         headings = [f"{c.heading} ({c.unit})" if c.unit else c.heading for c in columns]
         talk.table(["Case", "Finding", *headings, "Warnings"], rows)
         talk.result(f"results in {output_dir}; open report.html to look at them. Not for diagnostic use.")

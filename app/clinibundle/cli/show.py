@@ -15,4 +15,5 @@ def show(bundle: BundleName, quiet: Quiet = False, verbose: Verbose = False) -> 
 
     from clinibundle.workflows.catalogue import model_card
 
-    Talk(quiet, verbose).out.print(Markdown(model_card(bundle)))
+    # Without it, what is longer than a line is cut off.
+    Talk(quiet, verbose).out.print(Markdown(model_card(bundle)), soft_wrap=False)

@@ -16,10 +16,13 @@ def train(
     dataset_dir: DatasetDir,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Runs are made below it.")] = Path("runs"),
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the config's.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Instead of the config's.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the config's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run, exactly.")] = False,
     overlay: Overlay = None,
     setting: Setting = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N; instead of the config's.")
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -37,5 +40,5 @@ def train(
     settings = parse_settings(setting or [])
     settings |= {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     overlays = [find_overlay(name, found.root) for name in overlay or []]
-    folder = run(found, dataset_dir, output_dir, overlays, settings, resume, talk)
+    folder = run(found, dataset_dir, output_dir, overlays, settings, device, resume, talk)
     talk.result(f"best weights: {folder / 'model.pt'}")

@@ -6,14 +6,15 @@ import platform
 from importlib.metadata import version as installed
 
 import clinibundle
+from clinibundle.cli.options import Quiet, Verbose
 from clinibundle.console import Talk
 
 
-def version() -> None:
+def version(quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Versions of clinibundle and of what it stands on, for a bug report.
 
     Example: clinibundle version
     """
     rows = [["clinibundle", clinibundle.__version__], ["python", platform.python_version()]]
     rows += [[name, installed(name)] for name in ("monai", "torch", "pydicom", "highdicom", "numpy")]
-    Talk().table(["package", "version"], rows)
+    Talk(quiet, verbose).table(["package", "version"], rows)

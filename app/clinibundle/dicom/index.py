@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pydicom
 from pydicom.config import disable_value_validation
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -147,7 +148,7 @@ def read_header(path: Path) -> Dataset:
     try:
         with quietly():
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True, defer_size=_DEFER_ABOVE_BYTES)
-            drop_unreadable_values(header)
+            _drop_unreadable_values(header, path.stat().st_size)
     except DAMAGE as error:
         raise UnreadableInput(f"its DICOM header is damaged ({type(error).__name__})") from error
     if "DirectoryRecordSequence" in header:
@@ -169,21 +170,24 @@ def looks_like_dicom(path: Path) -> bool:
     return len(start) == _PREAMBLE_BYTES and start[:2] in _STARTS_WITHOUT_PREAMBLE and start[3:4] == b"\x00"
 
 
-def drop_unreadable_values(dataset: Dataset) -> None:
+def _drop_unreadable_values(dataset: Dataset, file_bytes: int) -> None:
     """Converts what pydicom would convert when it is asked for, and takes out what cannot be: as good as absent."""
     for tag in list(dataset.keys()):
         raw = dataset.get_item(tag, keep_deferred=True)
-        if tag.is_private or raw is None or raw.value is None:
-            continue
         try:
-            dataset[tag]
+            if isinstance(raw, RawDataElement) and raw.value is None and raw.length > 0:
+                # Left on disk as it is large, or as a damaged length only says so.
+                if raw.value_tell + raw.length > file_bytes:
+                    del dataset[tag]
+            elif not tag.is_private:
+                dataset[tag]
         except DAMAGE:
             del dataset[tag]
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the libraries' warnings: they quote values of headers, patient names among them."""
+    """Without the libraries' warnings and log: they quote values of headers, patient names among them."""
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         yield

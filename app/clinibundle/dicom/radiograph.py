@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from clinibundle.checks import Check
+from clinibundle.dicom.codestream import coded_size
 from clinibundle.dicom.index import DAMAGE, Instance, quietly
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
@@ -171,12 +174,16 @@ def _read_whole(instance: Instance) -> Dataset:
 
 
 def _decode(dataset: Dataset, name: str) -> NDArray[Any]:
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID), IGNORE)
     try:
         with quietly():
-            if not syntax.is_compressed:
+            if syntax.is_compressed:
+                _check_coded_size(dataset, name)
+            else:
                 _check_length(dataset, name)
-            # A codec may print to say what it meets; what matters comes back as an exception.
+            if syntax == RLELossless:
+                # The other decoder ends in a panic on damaged streams, which is no Exception.
+                dataset.pixel_array_options(decoding_plugin="pydicom")
             stored = np.asarray(dataset.pixel_array)
             expected = (dataset.Rows, dataset.Columns)
     except DAMAGE as error:
@@ -198,6 +205,15 @@ def _check_length(dataset: Dataset, name: str) -> None:
     if "PixelData" in dataset and found < expected:
         raise UnreadableInput(
             f"'{name}' is truncated: {found} bytes of pixels, expected {expected}; ask for it to be sent again"
+        )
+
+
+def _check_coded_size(dataset: Dataset, name: str) -> None:
+    found = coded_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    if found not in (None, (dataset.Rows, dataset.Columns)):
+        raise UnreadableInput(
+            f"'{name}' holds a compressed picture of {found}, its header says ({dataset.Rows}, {dataset.Columns}): "
+            "it is damaged; ask for it to be sent again"
         )
 
 
@@ -253,7 +269,12 @@ def _facts(header: Dataset) -> dict[str, str]:
         "Body part": str(header.get("BodyPartExamined", "")),
         "View": str(header.get("ViewPosition", "")),
         "Rows × columns": f"{header.get('Rows')} × {header.get('Columns')}",
-        "Object": UID(header.SOPClassUID).name,
+        "Object": _uid_name(header.SOPClassUID),
         "Manufacturer": str(header.get("Manufacturer", "")),
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _uid_name(uid: object) -> str:
+    """As the standard calls it, or the UID itself if it is none of the standard's or no UID at all."""
+    return UID(str(uid), IGNORE).name

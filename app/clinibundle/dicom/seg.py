@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from copy import deepcopy
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import highdicom
 import numpy as np
+from highdicom import SpecificCharacterSetValues
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription, segread
 from highdicom.sr.coding import CodedConcept
@@ -18,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from clinibundle.dicom.index import DAMAGE, quietly
 from clinibundle.errors import OutputError
 
 _ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
@@ -35,9 +39,16 @@ _TYPE_2 = (
     "StudyID",
     "ReferringPhysicianName",
 )
-_AGE = re.compile(r"^\d{3}[DWMY]$")
-_DATE = re.compile(r"^\d{8}$")
-_TIME = re.compile(r"^\d{2,6}(\.\d{1,6})?$")
+# Without these nothing can refer to the source.
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_FORMS = {
+    "PatientAge": r"\d{3}[DWMY]",
+    "PatientBirthDate": r"\d{8}",
+    "PatientSex": r"[MFO]",
+    "StudyDate": r"\d{8}",
+    "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
+}
+_UTF_8 = "ISO_IR 192"
 
 
 class Code(BaseModel):
@@ -96,31 +107,46 @@ def write_seg(
         OutputError: if what is read back differs from what was meant, or the sources cannot be referred to.
     """
     masks = np.stack([label_map == segment.label for segment in segments], axis=-1).astype(np.uint8)
+    missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in sources)]
+    if missing:
+        raise OutputError(f"no DICOM SEG can refer to this source: its header has no {' and no '.join(missing)}")
     try:
-        seg = Segmentation(
-            source_images=[completed(dataset) for dataset in sources],
-            pixel_array=masks,
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_describe(number, s, algorithm) for number, s in enumerate(segments, start=1)],
-            series_instance_uid=generate_uid(),
-            series_number=_series_number(sources[0]),
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer="clinibundle",
-            manufacturer_model_name="clinibundle",
-            software_versions=algorithm.software_version,
-            device_serial_number=algorithm.weights_sha256[:16],
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            series_description=f"{algorithm.name} {algorithm.version} segmentation, research only"[:64],
-            content_label="SEGMENTATION",
-            content_description=f"{', '.join(s.name for s in segments)}, by {algorithm.name} {algorithm.version}"[:64],
-            omit_empty_frames=bool(masks.any()),
-        )
-    except (AttributeError, ValueError, TypeError) as error:
-        raise OutputError(f"no DICOM SEG can be made for this source: {error}") from error
+        with quietly():
+            seg = _segmentation(masks, sources, segments, algorithm)
+    except DAMAGE as error:
+        # The error itself may quote the header, and so the patient.
+        raise OutputError(
+            f"no DICOM SEG can be made for this source ({type(error).__name__}): its header is damaged or its kind of "
+            "object unknown; convert the picture to PNG to have it segmented"
+        ) from error
     _carry_over(seg, sources[0])
-    seg.save_as(path)
+    with quietly():
+        seg.save_as(path)
     compare_with_written(path, masks, sources)
+
+
+def _segmentation(
+    masks: NDArray[np.uint8], sources: Sequence[Dataset], segments: Sequence[Segment], algorithm: Algorithm
+) -> Segmentation:
+    return Segmentation(
+        source_images=[completed(dataset) for dataset in sources],
+        pixel_array=masks,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_describe(number, s, algorithm) for number, s in enumerate(segments, start=1)],
+        series_instance_uid=generate_uid(),
+        series_number=_series_number(sources[0]),
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="clinibundle",
+        manufacturer_model_name="clinibundle",
+        software_versions=algorithm.software_version,
+        device_serial_number=algorithm.weights_sha256[:16],
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        series_description=f"{algorithm.name} {algorithm.version} segmentation, research only"[:64],
+        content_label="SEGMENTATION",
+        content_description=f"{', '.join(s.name for s in segments)}, by {algorithm.name} {algorithm.version}"[:64],
+        omit_empty_frames=bool(masks.any()),
+    )
 
 
 def compare_with_written(path: Path, masks: NDArray[np.uint8], sources: Sequence[Dataset]) -> None:
@@ -155,30 +181,49 @@ def completed(source: Dataset) -> Dataset:
     for keyword in _TYPE_2:
         if keyword not in header:
             setattr(header, keyword, "")
-    for keyword, form in (
-        ("PatientAge", _AGE),
-        ("PatientBirthDate", _DATE),
-        ("StudyDate", _DATE),
-        ("StudyTime", _TIME),
-    ):
+    for keyword, form in _FORMS.items():
         value = str(header.get(keyword, "") or "")
-        if value and not form.match(value):
+        if value and not (re.fullmatch(form, value) and (form != _FORMS["StudyDate"] or _is_date(value))):
             if keyword in _TYPE_2:
                 setattr(header, keyword, "")
             else:
                 delattr(header, keyword)
     # A Pixel Measures item without a slice thickness, which a film does not have, is allowed by the standard and cannot
     # be read by highdicom; with spacing left out there is none, and the frames refer to the film's own grid anyway.
-    if "PixelSpacing" in header and "SliceThickness" not in header:
+    if "PixelSpacing" in header and ("SliceThickness" not in header or not _is_spacing(header.PixelSpacing)):
         del header.PixelSpacing
+    if "SpecificCharacterSet" in header and not _is_known_character_set(header.SpecificCharacterSet):
+        # A code extension, as in Japan, or a misspelling: what pydicom made of it is written as Unicode.
+        header.SpecificCharacterSet = _UTF_8
     return header
 
 
+def _is_date(value: str) -> bool:
+    try:
+        return bool(datetime.strptime(value, "%Y%m%d"))
+    except ValueError:
+        return False
+
+
+def _is_spacing(value: Any) -> bool:
+    try:
+        row, column = (float(part) for part in value)
+    except (TypeError, ValueError):
+        return False
+    return 0 < row < math.inf and 0 < column < math.inf
+
+
+def _is_known_character_set(value: Any) -> bool:
+    return isinstance(value, str) and value in {known.value for known in SpecificCharacterSetValues}
+
+
 def _carry_over(seg: Dataset, source: Dataset) -> None:
-    """Attributes that the SEG needs when it has no frame of reference, and highdicom does not copy."""
-    if "FrameOfReferenceUID" not in seg:
-        # Type 2C in the General Image module: required where no orientation in the patient is given.
-        seg.PatientOrientation = source.get("PatientOrientation") or ""
+    """An attribute that the SEG needs where its frames have no orientation in space, and highdicom does not copy."""
+    if "ImageOrientationPatient" not in source:
+        # Type 2C in the General Image module.
+        orientation = source.get("PatientOrientation") or ""
+        well_formed = len(orientation) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", str(part)) for part in orientation)
+        seg.PatientOrientation = orientation if well_formed else ""
 
 
 def _describe(number: int, segment: Segment, algorithm: Algorithm) -> SegmentDescription:

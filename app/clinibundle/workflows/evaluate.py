@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,14 @@ from clinibundle.bundle.configs import read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.console import Talk
 from clinibundle.errors import BundleError, DataFolderError
-from clinibundle.files import refuse_full_directory, sha256_of, whole_directory, write_json
+from clinibundle.files import (
+    refuse_full_directory,
+    refuse_input_in_output,
+    refuse_output_in_input,
+    sha256_of,
+    whole_directory,
+    write_json,
+)
 from clinibundle.metrics.binary import binary_metrics, is_missed
 from clinibundle.metrics.summary import summarise
 from clinibundle.report.evaluation import EvaluationReport, render_evaluation_report
@@ -76,20 +84,25 @@ def evaluate(
         DataFolderError: if there is no case that can be measured.
         BundleError: if the config or the weights cannot be used.
     """
+    if not dataset_dir.is_dir():
+        raise DataFolderError(f"'{dataset_dir}' is no folder; name one that holds images/ and labels/")
+    refuse_output_in_input(output_dir, dataset_dir)
+    refuse_input_in_output(output_dir, dataset_dir)
     refuse_full_directory(output_dir, overwrite)
+    facts = _facts_by_picture(dataset_dir)
     talk.stage(f"loading {bundle.name} {bundle.metadata.version}")
     run = _Evaluation(bundle, dataset_dir, overlays, settings, device)
-    facts = _facts_by_picture(dataset_dir)
     measured: list[Measured] = []
     refused: list[tuple[str, str]] = []
-    with talk.progress(f"measuring {len(run.rows)} cases", len(run.rows)) as advance:
+    with talk.progress("measuring", len(run.rows)) as advance:
         for files in run.rows:
             known = facts.get(str(Path(files["image"]).resolve()), {})
             case = Path(files["image"]).name.partition(".")[0]
             try:
                 measured.append(run.measure(case, files, known))
             except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-                reason = _reason(error)
+                # Relative to the data folder: what lies above it may tell whose pictures these are.
+                reason = _reason(error).replace(f"{dataset_dir.resolve()}{os.sep}", "")
                 refused.append((case, reason))
                 talk.refusal(f"{case}: {reason}")
             advance()
@@ -177,13 +190,22 @@ class _Evaluation:
 
 
 def _facts_by_picture(dataset_dir: Path) -> dict[str, dict[str, Any]]:
-    """Rows of datalist.json by the resolved path of their picture; empty without a list."""
+    """Rows of datalist.json by the resolved path of their picture; empty without a list.
+
+    Raises:
+        DataFolderError: if there is a list that cannot be read.
+    """
     listing = dataset_dir / "datalist.json"
     if not listing.is_file():
         return {}
-    sections = json.loads(listing.read_text(encoding="utf-8"))
-    rows = [row for name in ("testing", "training") for row in sections.get(name, [])]
-    return {str((dataset_dir / row["image"]).resolve()): row for row in reversed(rows) if "image" in row}
+    try:
+        sections = json.loads(listing.read_text(encoding="utf-8"))
+        rows = [row for name in ("testing", "training") for row in sections.get(name, [])]
+        return {str((dataset_dir / row["image"]).resolve()): row for row in reversed(rows) if "image" in row}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DataFolderError(
+            "datalist.json is no list of cases that can be read; clinibundle check says what is wrong with it"
+        ) from error
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> None:

@@ -74,8 +74,10 @@ def _dicom_case(name: str, index: Index, bundle: Bundle, series_uid: str | None)
         volume = read_radiograph(choice.chosen.instance)
         checks = choice.chosen.checks()
         if index.skipped:
-            names = f"{len(index.skipped)} files of the input are no DICOM images and were left out"
-            checks.append(Check("left_out", "warning", len(index.skipped), 0, names))
+            detail = (
+                f"{len(index.skipped)} files of the input were left out: no DICOM images, damaged, or second copies"
+            )
+            checks.append(Check("left_out", "warning", len(index.skipped), 0, detail))
         return volume.with_checks(*checks), choice
 
     return Case(name, read)

@@ -19,7 +19,13 @@ from clinibundle.checks import Check
 from clinibundle.console import Talk
 from clinibundle.dicom.seg import Algorithm, write_seg
 from clinibundle.errors import ClinibundleError, UsageError
-from clinibundle.files import refuse_full_directory, whole_directory, write_json
+from clinibundle.files import (
+    refuse_full_directory,
+    refuse_input_in_output,
+    refuse_output_in_input,
+    whole_directory,
+    write_json,
+)
 from clinibundle.measure.regions import check_limits, measure_flat
 from clinibundle.pictures.write import write_label_map
 from clinibundle.report.figures import overlay_png, plain_png
@@ -78,10 +84,10 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
     """
     if options.resume and options.overwrite:
         raise UsageError("--resume keeps finished cases and --overwrite replaces them; use one of the two")
+    refuse_output_in_input(output_dir, path)
+    refuse_input_in_output(output_dir, path)
     if not options.resume:
         refuse_full_directory(output_dir, options.overwrite)
-    if output_dir.resolve() == path.resolve() or (path.is_dir() and path.resolve() in output_dir.resolve().parents):
-        raise UsageError("the output folder lies in the input folder, which is never written to; name another one")
     talk.stage(f"reading {'the folder' if path.is_dir() else 'the file'}")
     cases = find_cases(path, bundle, options.series_uid, options.every_study)
     several = len(cases) > 1 or options.every_study or (path.is_dir() and cases[0].name != "study")
@@ -96,6 +102,7 @@ def _segment_alone(
     bundle: Bundle, volume: Volume, choice: Choice | None, output_dir: Path, options: SegmentOptions, talk: Talk
 ) -> Outcome:
     predictor = _ready(bundle, options, talk)
+    talk.stage("outlining, measuring and writing")
     with whole_directory(output_dir, options.overwrite) as folder:
         outcome = _segment_case(bundle, predictor, volume, choice, folder, options, talk)
     return Outcome(outcome.case, output_dir, outcome.findings, outcome.warnings)
@@ -110,7 +117,7 @@ def _segment_several(
     output_dir.mkdir(parents=True, exist_ok=True)
     outcomes = []
     names = _distinct([case.name for case in cases])
-    with talk.progress(f"segmenting {len(cases)} cases", len(cases)) as advance:
+    with talk.progress("segmenting", len(cases)) as advance:
         for name, case in zip(names, cases, strict=True):
             folder = output_dir / name
             if options.resume and (folder / "measurements.json").is_file():
@@ -163,14 +170,12 @@ def _segment_case(
     talk: Talk,
 ) -> Outcome:
     """Everything that is done for one case, into a folder that nobody sees before it is whole."""
-    talk.stage("outlining")
     prediction = predictor(volume)
     right, side_checks = patient_right_side(volume)
     findings = measure_flat(
         prediction.label_map, _probability_or_nan(bundle, prediction), volume.spacing_mm, bundle.measure.findings, right
     )
     volume = volume.with_checks(*side_checks, *check_limits(findings, bundle.measure.limits))
-    talk.stage("writing and reading back")
     write_label_map(folder, prediction.label_map, volume)
     if volume.source.datasets and bundle.dicom is not None:
         frames = prediction.label_map.T if prediction.label_map.ndim == 3 else prediction.label_map.T[None]
@@ -222,7 +227,7 @@ def patient_right_side(volume: Volume) -> tuple[Literal["picture left", "picture
         text = "the film is stored mirrored (PatientOrientation); sides are named accordingly"
         return "picture right", [Check("laterality", "warning", along_rows, "L", text)]
     if along_rows:
-        text = f"PatientOrientation says that rows run towards '{along_rows}': the film may be turned, so sides are doubtful"
+        text = f"PatientOrientation says that rows run towards '{along_rows}': a turned film? Sides are doubtful"
         return "picture left", [Check("laterality", "warning", along_rows, "L", text)]
     text = "the source does not say which side is which; the patient's right is assumed on the left of the picture"
     return "picture left", [Check("laterality", "warning", None, "L", text)]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from clinibundle.bundle.configs import config_file, read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.console import Talk
-from clinibundle.errors import ClinibundleError, DataFolderError, UsageError
+from clinibundle.errors import BundleError, ClinibundleError, DataFolderError, UsageError
+from clinibundle.files import refuse_output_in_input
 from clinibundle.workflows.check import check_data_folder
 
 _CHECKPOINT = re.compile(r"checkpoint_epoch=(\d+)\.pt$")
-# More problems than this are counted, not listed; `clinibundle check` lists all.
-_SHOWN_PROBLEMS = 20
+# They log every step, MONAI on standard output, where only results belong.
+_TALKATIVE = ("ignite", "monai.bundle.scripts", "monai.bundle.workflows")
 
 
 def train(
@@ -24,6 +29,7 @@ def train(
     output_dir: Path,
     overlays: Sequence[Path],
     settings: Mapping[str, Any],
+    device: str | None,
     resume: bool,
     talk: Talk,
 ) -> Path:
@@ -36,30 +42,70 @@ def train(
         dataset_dir: a data folder.
         output_dir: runs are made below it.
         overlays: configs put on top, later ones win.
-        settings: single ids put on top of those, such as `fold` or `weights`.
+        settings: single ids put on top of those, such as `fold` or `epochs`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`; None leaves the config's.
         resume: goes on with the newest run below `output_dir` that has a checkpoint.
         talk: told what happens.
 
     Raises:
         DataFolderError: if the data folder has problems.
-        UsageError: for an unknown id, or nothing to resume.
+        UsageError: for an unknown id, nothing to resume, a device that is not there, or runs within the data folder.
+        BundleError: if the config cannot be built.
         ClinibundleError: if training itself fails.
     """
+    refuse_output_in_input(output_dir, dataset_dir)
     settings = {**settings, "dataset_dir": str(dataset_dir.resolve()), "output_dir": str(output_dir.resolve())}
     if resume:
         checkpoint = newest_checkpoint(output_dir / bundle.name)
         settings |= {"resume_path": str(checkpoint.resolve()), "run_dir": str(checkpoint.parent.resolve())}
         talk.stage(f"going on from {checkpoint.name} of {checkpoint.parent.name}")
+    if device is not None:
+        settings["device"] = _device_expression(device)
     # Refuses mistyped ids, which MONAI would add without a word.
     parser = read_config(bundle.root, "train", overlays, settings)
+    settings |= _settle(parser, bundle.name, talk)
     talk.stage("checking the data folder")
     refuse_problems(bundle, dataset_dir, talk)
-    if "run_dir" not in settings:
+    run_dir = Path(settings["run_dir"])
+    talk.stage(f"training {bundle.name} in {run_dir}")
+    with _gone_if_nothing_was_learnt(run_dir):
+        _run_monai(bundle, overlays, settings, talk)
+    return run_dir
+
+
+def _device_expression(device: str) -> str:
+    from clinibundle.bundle.predict import pick_device
+
+    return f"$torch.device('{pick_device(device)}')"
+
+
+def _settle(parser: Any, bundle_name: str, talk: Talk) -> dict[str, Any]:
+    """What the config leaves open until a run starts: its folder, once and for all, and a validation within the epochs.
+
+    Raises:
+        UsageError: if the config's device is not there.
+        BundleError: if one of these ids cannot be evaluated.
+    """
+    from clinibundle.bundle.predict import pick_device
+
+    settled: dict[str, Any] = {}
+    try:
         parser.parse()
-        settings["run_dir"] = str(parser.get_parsed_content("run_dir"))
-    talk.stage(f"training {bundle.name} in {settings['run_dir']}")
-    _run_monai(bundle, overlays, settings)
-    return Path(settings["run_dir"])
+        settled["run_dir"] = str(parser.get_parsed_content("run_dir"))
+        device = str(parser.get_parsed_content("device")) if "device" in parser else None
+    except (RuntimeError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise BundleError(
+            f"the training config of '{bundle_name}' cannot be built: {deepest_message(error)}"
+        ) from error
+    if device is not None:
+        pick_device(device)
+    epochs, interval = parser.get("epochs"), parser.get("val_interval")
+    if isinstance(epochs, int) and isinstance(interval, int) and interval > epochs:
+        talk.warning(
+            f"val_interval is {interval}, but {epochs} epochs are asked for; validating after the last of them"
+        )
+        settled["val_interval"] = epochs
+    return settled
 
 
 def newest_checkpoint(runs: Path) -> Path:
@@ -82,31 +128,55 @@ def refuse_problems(bundle: Bundle, dataset_dir: Path, talk: Talk) -> None:
         dataset_dir, label_values=None if allowed is None else [set(v) for v in allowed], talk=talk
     )
     errors = [problem for problem in problems if problem.severity == "error"]
-    for problem in [p for p in problems if p.severity == "warning"][:_SHOWN_PROBLEMS]:
-        talk.warning(f"{problem.case}: {problem.detail}")
-    for problem in errors[:_SHOWN_PROBLEMS]:
-        talk.refusal(f"{problem.case}: {problem.detail}")
+    for problem in problems:
+        tell = talk.problem if problem.severity == "error" else talk.warning
+        tell(f"{problem.case}: {problem.detail}")
     if errors:
-        raise DataFolderError(
-            f"the data folder has {len(errors)} errors; mend them first (clinibundle check lists every one)"
-        )
+        raise DataFolderError(f"the data folder has {len(errors)} errors, listed above; mend them first")
 
 
-def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, Any]) -> None:
+@contextmanager
+def _gone_if_nothing_was_learnt(run_dir: Path) -> Iterator[None]:
+    """Takes away a folder that was made here if an error or Ctrl-C comes before there are any weights in it."""
+    made_here = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        if made_here and not any(run_dir.glob("*.pt")):
+            shutil.rmtree(run_dir, ignore_errors=True)
+            with suppress(OSError):  # another run may have come below a parent meanwhile
+                for parent in made_here[1:]:
+                    parent.rmdir()
+        raise
+
+
+def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, Any], talk: Talk) -> None:
     import monai.bundle
 
+    _settle_loggers(talk)
     logging_file = bundle.root / "configs" / "logging.conf"
     try:
         monai.bundle.run(
             run_id="training",
             config_file=[str(config_file(bundle.root, "train")), *map(str, overlays)],
             meta_file=str(bundle.root / "configs" / "metadata.json"),
-            logging_file=str(logging_file) if logging_file.is_file() else None,
+            # With False the bundle's own lines, one per epoch, do not come either.
+            logging_file=str(logging_file) if logging_file.is_file() and not talk.is_quiet else False,
             bundle_root=str(bundle.root),
             **settings,
         )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, ImportError) as error:
         raise ClinibundleError(f"training stopped: {deepest_message(error)}") from error
+
+
+def _settle_loggers(talk: Talk) -> None:
+    """Shows what the libraries log with --verbose only, and on standard error."""
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO if talk.is_verbose else logging.CRITICAL)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(sys.stderr)
 
 
 def deepest_message(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clinibundle.console import Talk
-from clinibundle.errors import DataFolderError, OutputError, UnsuitableInput
+from clinibundle.errors import DataFolderError, OutputError, UnsuitableInput, UsageError
 from clinibundle.workflows.check import TWO_CLASSES, check_data_folder
 from clinibundle.workflows.prepare import prepare
 
@@ -293,7 +293,7 @@ def test_an_older_data_folder_is_only_replaced_when_told(source, dest):
 def test_the_source_is_never_written_to(source, place):
     kaggle(source)
     before = sorted(source.rglob("*"))
-    with pytest.raises(OutputError, match="lies in the source"):
+    with pytest.raises(UsageError, match="never written to"):
         run(source, source / place, overwrite=True)
     assert sorted(source.rglob("*")) == before
 

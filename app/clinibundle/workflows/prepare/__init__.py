@@ -14,12 +14,11 @@ from clinibundle.console import Talk
 from clinibundle.errors import (
     BundleError,
     DataFolderError,
-    OutputError,
     UnreadableInput,
     UnsuitableInput,
     did_you_mean,
 )
-from clinibundle.files import whole_directory, write_json
+from clinibundle.files import refuse_input_in_output, refuse_output_in_input, whole_directory, write_json
 from clinibundle.workflows.parallel import in_threads
 from clinibundle.workflows.prepare.montgomery_shenzhen import montgomery_shenzhen
 from clinibundle.workflows.prepare.pairs import image_label_pairs
@@ -66,12 +65,13 @@ def prepare(layouts: Sequence[str], source: Path, destination: Path, overwrite: 
         UnreadableInput: if `source` is no folder.
         UnsuitableInput: if it has none of these layouts, or several sets side by side.
         DataFolderError: if none of its cases can be used.
-        OutputError: if `destination` cannot be written, or lies in `source`.
+        OutputError: if `destination` cannot be written.
+        UsageError: if one of the two folders lies in the other.
     """
     if not source.is_dir():
         raise UnreadableInput(f"'{source}' is no folder; unpack the release and name the folder")
-    if destination.resolve().is_relative_to(source.resolve()):
-        raise OutputError(f"'{destination}' lies in the source, which is never written to; name another folder")
+    refuse_output_in_input(destination, source)
+    refuse_input_in_output(destination, source)
     layout, plan = _recognise(layouts, source)
     talk.stage(f"Found {plan.found}: {len(plan.cases)} cases, {len(plan.left_out)} files without a counterpart")
     with whole_directory(destination, overwrite) as folder:

@@ -15,7 +15,7 @@ class NotThisLayout(UnsuitableInput):
     """A source is laid out in another way; the message says which files were expected."""
 
 
-class LeaveOut(Exception):  # noqa: N818 - the case goes, the run does not fail
+class LeaveOut(Exception):
     """A case cannot be used; the message says why."""
 
 

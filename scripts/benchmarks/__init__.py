@@ -1,0 +1,1 @@
+"""What scripts/benchmark measures: a module for training, one for inference, one for whole processes."""
