@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import Program
-from toy_bundle import make_toy_bundle
 
 from clinibundle.phantoms.write import write_phantom_cases
+from command_line import Program
+from toy_bundle import make_toy_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 # Workers of pytest-xdist share the cores; torch's own threads would only fight.
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six made-up chest radiographs as a data folder and as DICOM studies; made once for all workers; not to be changed."""
+    """Six made-up chest radiographs, a data folder and DICOM studies; made once for all workers; not to be changed."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "phantoms"
     if not shared.is_dir():

@@ -18,7 +18,26 @@ A message is one sentence: what was found, what was expected, what to do.
 from __future__ import annotations
 
 import difflib
+import struct
+import zlib
 from collections.abc import Iterable
+
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What libraries raise when a file is damaged; the tests that damage files byte by byte look for more."""
 
 
 class ClinibundleError(Exception):

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,10 +68,30 @@ def _put_in_place(partial: Path, destination: Path) -> None:
         partial.rename(destination)
         return
     # Renamed away first: a folder cannot replace a full one, and at no time may half of each be there.
-    replaced = Path(tempfile.mkdtemp(prefix=f".{destination.name}.replaced-", dir=destination.parent))
-    destination.rename(replaced / "old")
-    partial.rename(destination)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with delayed_interrupts():
+        replaced = Path(tempfile.mkdtemp(prefix=f".{destination.name}.replaced-", dir=destination.parent))
+        destination.rename(replaced / "old")
+        partial.rename(destination)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def delayed_interrupts() -> Iterator[None]:
+    """Ctrl-C, or a request to end, takes effect after the block: for what must not stop half way and takes moments."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread is interrupted.
+        yield
+        return
+    arrived: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = {number: signal.signal(number, lambda arriving, _: arrived.append(arriving)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if arrived:
+        signal.raise_signal(arrived[0])
 
 
 def _umask() -> int:

@@ -10,9 +10,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from command_line import Program
 
 from clinibundle.cli.app import app, main
+from command_line import Program
 
 COMMANDS = [command.name for command in app.registered_commands]
 MAX_CPU_SECONDS = 0.5

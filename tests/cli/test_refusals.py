@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import Program, files_in, write_squares
 from PIL import Image
 
 from clinibundle.errors import Dangerous, NeedsTrust
+from command_line import Program, files_in, write_squares
 
 
 @pytest.fixture
@@ -49,7 +49,10 @@ REFUSED = {
     "unknown layout": ("prepare toy_bright empty out", "has no layout that this bundle takes"),
     "damaged list": ("evaluate toy_bright --dataset-dir bad -o out", "datalist.json is no list of cases"),
     "no weights": ("evaluate toy_bright --dataset-dir data -o out --weights nothing.pt", "there are no weights at"),
-    "config that cannot be built": ("train toy_bright --dataset-dir data -o out --set run_dir='@nothing'", "cannot be built"),
+    "config that cannot be built": (
+        "train toy_bright --dataset-dir data -o out --set run_dir='@nothing'",
+        "cannot be built",
+    ),
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from command_line import Program, files_in, write_squares
 
 
@@ -37,12 +38,18 @@ WRONG = {
     "bundle in check": ("check toy_brigth --dataset-dir data", "did you mean 'toy_bright'?"),
     "bundle in phantom": ("phantom toy_brigth out", "did you mean 'toy_bright'?"),
     "bundle in prepare": ("prepare toy_brigth data out", "did you mean 'toy_bright'?"),
-    "overlay in segment": (f"{SEGMENT} --overlay hardware/cpx", "no overlay 'hardware/cpx' (did you mean 'hardware/cpu'?)"),
+    "overlay in segment": (
+        f"{SEGMENT} --overlay hardware/cpx",
+        "no overlay 'hardware/cpx' (did you mean 'hardware/cpu'?)",
+    ),
     "overlay in evaluate": (f"{EVALUATE} --overlay hardware/cpx", "did you mean 'hardware/cpu'?"),
     "overlay in train": (f"{TRAIN} --overlay hardware/cpx", "did you mean 'hardware/cpu'?"),
     "overlay that is a list": (f"{TRAIN} --overlay list.yaml", "'list.yaml' is no overlay"),
     "overlay that is a picture": (f"{TRAIN} --overlay data/images/a.png", "'a.png' is no config"),
-    "id in an overlay": (f"{TRAIN} --overlay mistyped.yaml", "mistyped.yaml: the config has no id 'epoch' (did you mean 'epochs'?)"),
+    "id in an overlay": (
+        f"{TRAIN} --overlay mistyped.yaml",
+        "mistyped.yaml: the config has no id 'epoch' (did you mean 'epochs'?)",
+    ),
     "id in train": (f"{TRAIN} --set epoch=3", "--set: the config has no id 'epoch' (did you mean 'epochs'?)"),
     "id in segment": (f"{SEGMENT} --set infererr=3", "did you mean 'inferer'?"),
     "id in evaluate": (f"{EVALUATE} --set wights=x", "did you mean 'weights'?"),
@@ -64,7 +71,10 @@ WRONG = {
     "prepare into its input": ("prepare toy_bright data data/out", "never written to"),
     "segment over its input": ("segment toy_bright data/images/a.png -o data/images --overwrite", "would be replaced"),
     "segment all over its input": ("segment toy_bright data/images -o data --overwrite", "would be replaced"),
-    "evaluate over its input": ("evaluate toy_bright --dataset-dir data/images -o data --overwrite", "would be replaced"),
+    "evaluate over its input": (
+        "evaluate toy_bright --dataset-dir data/images -o data --overwrite",
+        "would be replaced",
+    ),
     "prepare over its input": ("prepare toy_bright data . --overwrite", "would be replaced"),
 }  # fmt: skip
 

@@ -102,7 +102,7 @@ def test_an_empty_folder_holds_nothing(tmp_path):
 
 
 def test_a_path_with_nothing_at_it_is_refused(tmp_path):
-    with pytest.raises(UnreadableInput, match="there is nothing at .*name a file or folder that exists"):
+    with pytest.raises(UnreadableInput, match=r"there is nothing at .*name a file or folder that exists"):
         index_study(tmp_path / "forgotten")
 
 

@@ -2,16 +2,16 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from made_films import COLUMNS, ROWS, chest, check_of, film, instance, read, save, with_pixels
+from made_films import COLUMNS, ROWS, check_of, chest, film, instance, read, save, with_pixels
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_encoder
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLSLossless,

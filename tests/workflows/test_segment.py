@@ -121,7 +121,7 @@ def changed_film(phantoms: Path, tmp_path: Path, **changes: object) -> Path:
     [
         ({"Modality": "CT"}, UnsuitableInput, "Modality is CT, expected CR or DX"),
         ({"BodyPartExamined": "KNEE"}, UnsuitableInput, "BodyPartExamined is KNEE"),
-        ({"ViewPosition": "LL"}, UnsuitableInput, "ViewPosition is LL"),
+        ({"ViewPosition": "LL"}, UnsuitableInput, "ViewPosition says 'LL'"),
         ({"SeriesDescription": "Thorax LATERAL"}, UnsuitableInput, "its description says 'lateral'"),
         ({"PatientOrientation": ["A", "F"]}, UnsuitableInput, "lateral view"),
         ({"PixelData": None}, UnreadableInput, "holds no pixels"),
@@ -210,4 +210,4 @@ def test_the_best_of_a_study_is_taken_and_the_others_are_explained(
     film.save_as(study / "b")
     found = run(lungs, study, tmp_path / "out")
     assert found["source"]["sop_instance_uids"] == [pydicom.dcmread(study / "a").SOPInstanceUID]
-    assert "ViewPosition is LL" in (tmp_path / "out" / "report.html").read_text()
+    assert "ViewPosition says &#39;LL&#39;" in (tmp_path / "out" / "report.html").read_text()

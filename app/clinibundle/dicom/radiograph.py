@@ -16,7 +16,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from clinibundle.checks import Check
 from clinibundle.dicom.codestream import coded_size
-from clinibundle.dicom.index import DAMAGE, Instance, quietly
+from clinibundle.dicom.index import DAMAGE_TO_DICOM, Instance, quietly
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
 from clinibundle.volume import Source, Volume
@@ -159,7 +159,7 @@ def _read_whole(instance: Instance) -> Dataset:
     try:
         with quietly():
             dataset = pydicom.dcmread(instance.path, force=True)
-    except DAMAGE as error:
+    except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(
             f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again"
         ) from error
@@ -186,7 +186,7 @@ def _decode(dataset: Dataset, name: str) -> NDArray[Any]:
                 dataset.pixel_array_options(decoding_plugin="pydicom")
             stored = np.asarray(dataset.pixel_array)
             expected = (dataset.Rows, dataset.Columns)
-    except DAMAGE as error:
+    except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(
             f"the pixels of '{name}' cannot be decoded ({syntax.name}): they are damaged or truncated, "
             "or no codec for them is installed"
@@ -222,7 +222,7 @@ def _with_meaning(stored: NDArray[Any], dataset: Dataset, name: str) -> NDArray[
     try:
         with quietly():
             return np.array(apply_modality_lut(stored, dataset), dtype=np.float32)
-    except DAMAGE as error:
+    except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(
             f"the modality LUT or rescale of '{name}' cannot be applied; ask for it to be sent again"
         ) from error

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from clinibundle.dicom.index import DAMAGE, quietly
+from clinibundle.dicom.index import DAMAGE_TO_DICOM, quietly
 from clinibundle.errors import OutputError
 
 _ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
@@ -104,8 +104,12 @@ def write_seg(
         algorithm: recorded in each segment.
 
     Raises:
-        OutputError: if what is read back differs from what was meant, or the sources cannot be referred to.
+        OutputError: if a label has no segment, the sources cannot be referred to, or what is read back differs from
+            what was meant.
     """
+    unnamed = set(np.unique(label_map).tolist()) - {0, *(segment.label for segment in segments)}
+    if unnamed:
+        raise OutputError(f"label {min(unnamed)} has no row in the bundle's table of segments (configs/dicom.yaml)")
     masks = np.stack([label_map == segment.label for segment in segments], axis=-1).astype(np.uint8)
     missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in sources)]
     if missing:
@@ -113,7 +117,7 @@ def write_seg(
     try:
         with quietly():
             seg = _segmentation(masks, sources, segments, algorithm)
-    except DAMAGE as error:
+    except DAMAGE_TO_DICOM as error:
         # The error itself may quote the header, and so the patient.
         raise OutputError(
             f"no DICOM SEG can be made for this source ({type(error).__name__}): its header is damaged or its kind of "
@@ -157,12 +161,17 @@ def compare_with_written(path: Path, masks: NDArray[np.uint8], sources: Sequence
         masks: (frames, rows, columns, segments), 0 or 1.
         sources: in the order of the frames.
     """
-    seg = segread(path)
-    found = seg.get_pixels_by_source_instance(
-        [str(dataset.SOPInstanceUID) for dataset in sources],
-        assert_missing_frames_are_empty=True,
-        ignore_spatial_locations=True,
-    )
+    try:
+        with quietly():
+            found = segread(path).get_pixels_by_source_instance(
+                [str(dataset.SOPInstanceUID) for dataset in sources],
+                assert_missing_frames_are_empty=True,
+                ignore_spatial_locations=True,
+            )
+    except DAMAGE_TO_DICOM as error:
+        raise OutputError(
+            f"the SEG cannot be read back ({type(error).__name__}); nothing was kept, please report this"
+        ) from error
     if found.shape != masks.shape or not np.array_equal(found, masks):
         differing = int((found != masks).sum()) if found.shape == masks.shape else None
         raise OutputError(

@@ -30,9 +30,9 @@ class Rule(BaseModel):
     Attributes:
         name: as the check is called in measurements.json.
         keywords: DICOM keywords whose values are looked at, all together.
-        accept: values that fit; empty if any value does.
+        accept: words one of which a value has to hold, upper or lower case; empty if any value fits.
         prefer: those of them that are liked best.
-        refuse_words: words that rule a picture out wherever they stand in a value, upper or lower case.
+        refuse_words: words that rule a picture out wherever they stand in a value.
         otherwise: what a value that is not accepted means.
         missing: what an absent or empty value means.
         why: for the person who is refused.
@@ -149,20 +149,25 @@ def _apply(rule: Rule, header: Dataset) -> Reason:
     name = " or ".join(rule.keywords)
     found = f"{name} is {shown}" if values else f"{name} is not given"
     for word in rule.refuse_words:
-        # No letter of any alphabet before or after: a catéter is no cat. Digits and underscores end a word.
-        whole_word = rf"(?<![^\W\d_]){re.escape(word)}(?![^\W\d_])"
-        if any(re.search(whole_word, value, re.IGNORECASE) for value in values):
-            return Reason(rule.name, "refused", word, f"its description says '{word}'{_because(rule)}")
+        if _says(values, word):
+            where = name if len(rule.keywords) == 1 else "its description"
+            return Reason(rule.name, "refused", word, f"{where} says '{word}'{_because(rule)}")
     if not values:
         return Reason(rule.name, rule.missing, "", f"{found}{_because(rule)}")
     if not rule.accept:
         return Reason(rule.name, "fits", "", "nothing speaks against it")
-    known = {value.upper() for value in values}
-    if known & {word.upper() for word in rule.prefer}:
+    if any(_says(values, word) for word in rule.prefer):
         return Reason(rule.name, "preferred", shown, found)
-    if known & {word.upper() for word in rule.accept}:
+    if any(_says(values, word) for word in rule.accept):
         return Reason(rule.name, "fits", shown, found)
     return Reason(rule.name, rule.otherwise, shown, f"{found}, expected {_few(rule.accept)}{_because(rule)}")
+
+
+def _says(values: Sequence[str], word: str) -> bool:
+    """Whether a value holds the word, upper or lower case, as a word of its own."""
+    # No letter of any alphabet before or after: a catéter is no cat. Digits and underscores end a word.
+    whole_word = rf"(?<![^\W\d_]){re.escape(word)}(?![^\W\d_])"
+    return any(re.search(whole_word, value, re.IGNORECASE) for value in values)
 
 
 def _few(accepted: Sequence[str]) -> str:

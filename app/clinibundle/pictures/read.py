@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ import nibabel
 import numpy as np
 import tifffile
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from clinibundle.checks import Check
-from clinibundle.errors import UnreadableInput, UnsuitableInput
+from clinibundle.errors import DAMAGE, UnreadableInput, UnsuitableInput
 from clinibundle.geometry import spacing_of, turn_lps_ras
 from clinibundle.volume import Source, Volume
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_SUFFIXES = (".tif", ".tiff")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+# What a file of RASTER_SUFFIXES may hold; Pillow would open a TIFF stack or a PostScript program by any name.
+_RASTER_FORMATS = ("PNG", "JPEG", "BMP")
 PICTURE_SUFFIXES = (*RASTER_SUFFIXES, *TIFF_SUFFIXES, *NIFTI_SUFFIXES)
 # 400 million pixels, the size of a large histology overview; more is refused before memory is taken.
 MAX_PIXELS = 400_000_000
@@ -89,18 +93,23 @@ def _read_raster(path: Path) -> tuple[NDArray[Any], list[Check]]:
     checks: list[Check] = []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_RASTER_FORMATS) as picture:
                 _refuse_huge(path, picture.width * picture.height)
-                if picture.getexif().get(_EXIF_ORIENTATION, 1) != 1:
-                    text = "the file asks viewers to turn the picture; it was segmented as stored, and the mask fits the stored pixels"
-                    checks.append(
-                        Check("exif_orientation", "warning", int(picture.getexif()[_EXIF_ORIENTATION]), 1, text)
+                orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+                if orientation != 1:
+                    text = (
+                        "the file asks viewers to turn the picture; it was segmented as stored, "
+                        "and the mask fits the stored pixels"
                     )
+                    checks.append(Check("exif_orientation", "warning", str(orientation), "1", text))
                 as_read = {"LA": "L", "1": "L", "L": None, "I": None, "F": None, "RGB": None}
                 mode = None if picture.mode.startswith("I;16") else as_read.get(picture.mode, "RGB")
                 pixels = np.asarray(picture if mode is None else picture.convert(mode))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit, which is lower than ours.
+        raise UnreadableInput(f"'{path.name}' declares more pixels than can be opened; cut or shrink it") from error
+    except DAMAGE as error:
         raise UnreadableInput(
             f"'{path.name}' cannot be read as a picture: it is damaged, truncated or something else"
         ) from error
@@ -112,41 +121,46 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], list[Check]]:
         with tifffile.TiffFile(path) as tiff:
             pages = len(tiff.pages)
             first: Any = tiff.pages[0]
-            _refuse_huge(path, int(np.prod(first.shape)) * pages)
+            _refuse_huge(path, math.prod(first.shape) * pages)
             if pages > 1:
                 raise UnsuitableInput(f"'{path.name}' is a stack of {pages} pages; this bundle takes single pictures")
-            pixels = first.asarray()
-            inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            if first.compression not in tifffile.TIFF.DECOMPRESSORS:
+                raise UnreadableInput(
+                    f"'{path.name}' is compressed with {first.compression.name}, which takes the package imagecodecs "
+                    "to read; install it, or save the picture as PNG"
+                )
+            photometric, table = first.photometric, first.colormap
+            pixels = np.asarray(first.asarray())
+            if photometric == tifffile.PHOTOMETRIC.PALETTE and table is not None:
+                pixels = np.moveaxis(table[:, pixels], 0, -1)
+    except (*DAMAGE, tifffile.TiffFileError) as error:
         raise UnreadableInput(
             f"'{path.name}' cannot be read as a TIFF picture: it is damaged, truncated or something else"
         ) from error
     if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
         pixels = np.moveaxis(pixels, 0, -1)
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and photometric == tifffile.PHOTOMETRIC.RGB:
         pixels = pixels[..., :3]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise UnsuitableInput(f"'{path.name}' has the shape {pixels.shape}; expected a grey or RGB picture")
-    if not inverted:
+    if photometric != tifffile.PHOTOMETRIC.MINISWHITE:
         return pixels, []
-    turned = pixels.max() + pixels.min() - pixels
-    return turned, [
-        Check(
-            "photometric_interpretation",
-            "fixed",
-            "MINISWHITE",
-            "MINISBLACK",
-            "grey values were turned once, so that bright is dense",
-        )
-    ]
+    pixels = pixels.astype(np.float32)
+    text = "grey values were turned once, so that bright is dense"
+    check = Check("photometric_interpretation", "fixed", "MINISWHITE", "MINISBLACK", text)
+    return pixels.max() + pixels.min() - pixels, [check]
 
 
 def _read_nifti(path: Path, spatial_dims: int) -> Volume:
     try:
         image: Any = nibabel.load(path)
-        _refuse_huge(path, int(np.prod(image.shape)))
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except (ImageFileError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        _refuse_huge(path, math.prod(image.shape))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = np.asarray(image.dataobj, dtype=np.float32)
+            placed = np.asarray(image.affine, dtype=np.float64)
+            unit = image.header.get_xyzt_units()[0]
+    except (*DAMAGE, HeaderDataError, ImageFileError) as error:
         raise UnreadableInput(
             f"'{path.name}' cannot be read as NIfTI: it is damaged, truncated or something else"
         ) from error
@@ -157,23 +171,29 @@ def _read_nifti(path: Path, spatial_dims: int) -> Volume:
         raise UnsuitableInput(f"'{path.name}' has the shape {shape}; this bundle takes {spatial_dims} dimensions")
     if not np.isfinite(array).all() or array.min() == array.max():
         raise UnsuitableInput(f"'{path.name}' shows nothing: all its voxels have one value, or some have none")
-    affine = turn_lps_ras(np.asarray(image.affine, dtype=np.float64))
-    spacing = spacing_of(affine)[:spatial_dims]
-    known = image.header.get_xyzt_units()[0] == "mm"
-    detail = (
-        "voxel size from the NIfTI header"
-        if known
-        else "the NIfTI header names no unit for its voxel size; mm is assumed"
-    )
+    spacing, check = _nifti_spacing(placed, unit, spatial_dims)
     return Volume(
         array=array,
-        affine_lps=affine,
+        affine_lps=None if spacing is None else turn_lps_ras(placed),
         spacing_mm=spacing,
         meaning="grey",
         source=Source("volume", case_name(path), "nii.gz", nifti_header=image.header.copy()),
-        checks=(Check("voxel_size", "passed" if known else "warning", [round(s, 6) for s in spacing], None, detail),),
+        checks=(check,),
         facts={"Kind": "NIfTI", "Shape": " × ".join(str(size) for size in shape)},
     )
+
+
+def _nifti_spacing(affine: NDArray[np.float64], unit: str, spatial_dims: int) -> tuple[tuple[float, ...] | None, Check]:
+    """Voxel size; None where the header gives the voxels an impossible one."""
+    spacing = spacing_of(affine)[:spatial_dims]
+    if not np.isfinite(affine).all() or min(spacing) <= 0:
+        detail = "the NIfTI header gives the voxels no possible size, so sizes in mm are not known"
+        return None, Check("voxel_size", "warning", None, None, detail)
+    shown = [round(size, 6) for size in spacing]
+    if unit == "mm":
+        return spacing, Check("voxel_size", "passed", shown, None, "voxel size from the NIfTI header")
+    detail = "the NIfTI header does not say that its voxel size is in mm; mm is assumed"
+    return spacing, Check("voxel_size", "warning", shown, None, detail)
 
 
 def _refuse_huge(path: Path, pixels: int) -> None:
@@ -187,7 +207,10 @@ def _to_channels(pixels: NDArray[Any], channels: int) -> tuple[NDArray[Any], Che
             return pixels[..., 0], Check(
                 "colour", "fixed", "RGB", "grey", "the three colours are the same; one was taken"
             )
-        detail = "a colour picture was given where grey is expected; its brightness was taken, colours and drawn marks may mislead"
+        detail = (
+            "a colour picture was given where grey is expected; its brightness was taken, "
+            "colours and drawn marks may mislead"
+        )
         return pixels.astype(np.float32) @ _LUMA, Check("colour", "warning", "RGB", "grey", detail)
     if channels == 3 and pixels.ndim == 2:
         return np.stack([pixels] * 3, axis=-1), Check(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import sys
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from clinibundle.bundle.configs import config_file, read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.console import Talk
 from clinibundle.errors import BundleError, ClinibundleError, DataFolderError, UsageError
-from clinibundle.files import refuse_output_in_input
+from clinibundle.files import delayed_interrupts, refuse_output_in_input
 from clinibundle.workflows.check import check_data_folder
 
 _CHECKPOINT = re.compile(r"checkpoint_epoch=(\d+)\.pt$")
@@ -68,7 +69,7 @@ def train(
     refuse_problems(bundle, dataset_dir, talk)
     run_dir = Path(settings["run_dir"])
     talk.stage(f"training {bundle.name} in {run_dir}")
-    with _gone_if_nothing_was_learnt(run_dir):
+    with _gone_if_nothing_was_learnt(run_dir), _whole_checkpoints():
         _run_monai(bundle, overlays, settings, talk)
     return run_dir
 
@@ -109,12 +110,14 @@ def _settle(parser: Any, bundle_name: str, talk: Talk) -> dict[str, Any]:
 
 
 def newest_checkpoint(runs: Path) -> Path:
-    """The last epoch's checkpoint of the newest run.
+    """The last epoch's checkpoint of the newest run; one that a power cut left half-written is passed over.
 
     Raises:
         UsageError: if there is none.
     """
-    found = [p for p in runs.glob("*/checkpoint_epoch=*.pt") if _CHECKPOINT.search(p.name)]
+    checkpoints = (path for path in runs.glob("*/checkpoint_epoch=*.pt") if _CHECKPOINT.search(path.name))
+    # torch writes zip files, whose directory comes last.
+    found = [path for path in checkpoints if zipfile.is_zipfile(path)]
     if not found:
         raise UsageError(f"no run to resume below '{runs}'; leave out --resume to start one, or name --output-dir")
     newest_run = max(path.parent.name for path in found)
@@ -150,6 +153,25 @@ def _gone_if_nothing_was_learnt(run_dir: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _whole_checkpoints() -> Iterator[None]:
+    """Ctrl-C waits for a checkpoint: MONAI's savers delete the old best weights, then write the new ones in place."""
+    from ignite.handlers import Checkpoint
+
+    interruptible = Checkpoint.__call__
+
+    @wraps(interruptible)
+    def call(*arguments: Any, **named: Any) -> None:
+        with delayed_interrupts():
+            interruptible(*arguments, **named)
+
+    Checkpoint.__call__ = call
+    try:
+        yield
+    finally:
+        Checkpoint.__call__ = interruptible
+
+
 def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, Any], talk: Talk) -> None:
     import monai.bundle
 
@@ -170,13 +192,12 @@ def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, 
 
 
 def _settle_loggers(talk: Talk) -> None:
-    """Shows what the libraries log with --verbose only, and on standard error."""
+    """Shows what the libraries log with --verbose only, and where the bundle's own lines go, to standard error."""
     for name in _TALKATIVE:
         logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
         logger.setLevel(logging.INFO if talk.is_verbose else logging.CRITICAL)
-        for handler in logger.handlers:
-            if isinstance(handler, logging.StreamHandler):
-                handler.setStream(sys.stderr)
 
 
 def deepest_message(error: BaseException) -> str:

@@ -1,0 +1,227 @@
+"""Training through the program: where it writes, what it refuses, what it takes up again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from clinibundle.bundle.description import Bundle
+from clinibundle.console import Talk
+from clinibundle.errors import ClinibundleError, DataFolderError, UsageError
+from clinibundle.workflows.train import newest_checkpoint, train
+from command_line import Program, Ran, files_in, write_squares
+
+LUNGS = Path(__file__).resolve().parents[2] / "bundles" / "lung_xray"
+CPU = LUNGS.parent.parent / "configs" / "hardware" / "cpu.yaml"
+SMALL = ("--overlay", "hardware/cpu", "--set", "batch_size=2", "--set", "spatial_size=[64,64]")
+QUIET = Talk(quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A training sets up logging and import paths as if the process were its own."""
+    monkeypatch.chdir(tmp_path)
+    path, handlers, level = list(sys.path), list(logging.root.handlers), logging.root.level
+    yield
+    sys.path[:], logging.root.handlers[:] = path, handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def lungs(clinibundle: Program, phantoms: Path) -> object:
+    """`clinibundle train lung_xray` on phantoms, in small."""
+
+    def run(*arguments: object) -> Ran:
+        return clinibundle("train", "lung_xray", "--dataset-dir", phantoms, *SMALL, *arguments)
+
+    return run
+
+
+def weights_of(run_dir: Path, name: str = "model.pt") -> dict[str, torch.Tensor]:
+    saved = torch.load(run_dir / name, weights_only=True)
+    return saved.get("model", saved)
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def only_run(place: Path) -> Path:
+    (folder,) = (place / "runs" / "lung_xray").iterdir()
+    return folder
+
+
+def test_a_run_has_a_folder_of_its_own_and_the_bundle_stays_as_it_is(lungs, phantoms: Path, tmp_path: Path) -> None:
+    before = files_in(LUNGS / "models")
+    data = files_in(phantoms)
+    run = lungs("--epochs", 2)
+    assert run.code == 0, run.err
+    folder = only_run(tmp_path)
+    assert re.fullmatch(r"\d{8}-\d{6}", folder.name)
+    assert run.out == f"best weights: {folder / 'model.pt'}\n"
+    assert {path.name for path in folder.glob("*.pt")} == {
+        "model.pt", "checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt",
+    }  # fmt: skip
+    shipped = torch.load(LUNGS / "models" / "model.pt", weights_only=True)
+    assert weights_of(folder).keys() == shipped.keys()
+    assert files_in(LUNGS / "models") == before and files_in(phantoms) == data
+    # The stages, and one line an epoch with what, how far, how fast and time left.
+    told = run.err.splitlines()
+    assert told[:2] == ["checking the data folder", "Looking at pictures and labels (6)"]
+    assert told[2] == f"training lung_xray in {folder}"
+    assert [re.search(r"training: epoch (\d/2) .* s per epoch .* left", line)[1] for line in told[3:]] == ["1/2", "2/2"]
+
+
+def test_verbose_tells_what_the_libraries_say_and_quiet_not_even_the_epochs(lungs, tmp_path: Path) -> None:
+    verbose = lungs("--epochs", 1, "--verbose")
+    assert "ignite.engine" in verbose.err and verbose.out.count("\n") == 1
+    quiet = lungs("--epochs", 1, "--quiet", "--output-dir", "others")
+    assert (quiet.code, quiet.err) == (0, "") and quiet.out.count("\n") == 1
+
+
+def test_fewer_epochs_than_between_validations_still_leave_best_weights(lungs, tmp_path: Path) -> None:
+    run = lungs("--epochs", 1, "--set", "val_interval=5")
+    assert "warning: val_interval is 5, but 1 epochs are asked for; validating after the last of them" in run.err
+    assert (only_run(tmp_path) / "model.pt").is_file()
+
+
+def test_resume_goes_on_with_the_newest_run_and_ends_as_an_unbroken_one(lungs, tmp_path: Path) -> None:
+    assert lungs("--epochs", 2, "--output-dir", "unbroken").code == 0
+    lungs("--epochs", 1, "--set", "warmup_epochs=1")
+    broken = only_run(tmp_path)
+    older = broken.with_name("20200101-000000")
+    shutil.copytree(broken, older)
+    run = lungs("--epochs", 2, "--resume")
+    assert run.code == 0 and f"going on from checkpoint_epoch=1.pt of {broken.name}" in run.err
+    assert (broken / "checkpoint_epoch=2.pt").is_file() and not (older / "checkpoint_epoch=2.pt").exists()
+    assert run.out == f"best weights: {broken / 'model.pt'}\n"
+
+
+def test_the_same_seed_gives_the_same_weights(lungs, tmp_path: Path) -> None:
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        assert lungs("--epochs", 1, "--seed", seed, "--output-dir", name).code == 0
+    first, again, other = (
+        weights_of(next((tmp_path / name / "lung_xray").iterdir())) for name in ("first", "again", "other")
+    )
+    assert same(first, again) and not same(first, other)
+
+
+def test_it_is_what_plain_monai_does_with_the_same_overlay(lungs, phantoms: Path, tmp_path: Path) -> None:
+    assert lungs("--epochs", 2).code == 0
+    plain = ConfigWorkflow(
+        config_file=[str(LUNGS / "configs" / "train.yaml"), str(CPU)],
+        workflow_type="train",
+        logging_file=False,
+        bundle_root=str(LUNGS),
+        dataset_dir=str(phantoms),
+        run_dir=str(tmp_path / "plain"),
+        run_id="training",
+        batch_size=2,
+        spatial_size=[64, 64],
+        epochs=2,
+    )
+    plain.initialize()
+    plain.run()
+    assert same(
+        weights_of(only_run(tmp_path), "checkpoint_epoch=2.pt"), weights_of(tmp_path / "plain", "checkpoint_epoch=2.pt")
+    )
+
+
+def test_every_error_of_the_data_is_listed_and_nothing_is_learnt(
+    toy_bundle: Path, tmp_path: Path, clinibundle: Program
+) -> None:
+    data = write_squares(tmp_path / "data", "abcdefghijklmnopqrstuvwxyz")
+    for picture in (data / "images").iterdir():
+        picture.write_text("no picture")
+    run = clinibundle("train", toy_bundle, "--dataset-dir", data, "--quiet")
+    told = run.err.splitlines()
+    assert (run.code, run.out) == (1, "")
+    assert len([line for line in told if line.startswith("error: images/")]) == 26
+    assert told[-1] == "refused: the data folder has 26 errors, listed above; mend them first"
+    assert len(told) == 27 and not (tmp_path / "runs").exists()
+
+
+def test_warnings_about_the_data_do_not_stop_it(toy_bundle: Path, tmp_path: Path, clinibundle: Program) -> None:
+    data = write_squares(tmp_path / "data", "bj")
+    shutil.copy(data / "images" / "b.png", data / "images" / "j.png")
+    shutil.copy(data / "labels" / "b.png", data / "labels" / "j.png")
+    (data / "datalist.json").write_text(
+        json.dumps({"training": [{"image": f"images/{n}.png", "label": f"labels/{n}.png", "fold": 0} for n in "bj"]})
+    )
+    run = clinibundle("train", toy_bundle, "--dataset-dir", data)
+    assert run.code == 0
+    assert "warning: images/j.png: the same picture as 'images/b.png'; it counts twice" in run.err
+
+
+@pytest.fixture
+def toy(toy_bundle: Path, tmp_path: Path) -> object:
+    """Trains the toy bundle; its folder of runs is `runs`."""
+    data = write_squares(tmp_path / "data", "bj")
+
+    def run(settings: dict[str, object] | None = None, device: str | None = None, resume: bool = False) -> Path:
+        return train(Bundle(toy_bundle), data, tmp_path / "runs", [], settings or {}, device, resume, QUIET)
+
+    return run
+
+
+@pytest.mark.parametrize("error", [SystemExit(130), RuntimeError("diverged")], ids=["interrupt", "failure"])
+def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(
+    toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(**settings: object) -> None:
+        Path(str(settings["run_dir"])).mkdir(parents=True)
+        (Path(str(settings["run_dir"])) / "events.out.tfevents.1").write_text("half")
+        raise error
+
+    monkeypatch.setattr("monai.bundle.run", fail)
+    with pytest.raises((SystemExit, ClinibundleError)):
+        toy()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_fails_later_keeps_what_it_learnt(toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = toy()
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nmore lines")
+
+    monkeypatch.setattr("monai.bundle.run", fail)
+    with pytest.raises(ClinibundleError, match=r"^training stopped: RuntimeError: CUDA error: out of memory$"):
+        toy({"epochs": 2}, resume=True)
+    assert (folder / "model.pt").is_file()
+
+
+def test_resume_passes_over_a_checkpoint_that_was_cut_short(toy, tmp_path: Path) -> None:
+    folder = toy()
+    half = folder / "checkpoint_epoch=2.pt"
+    half.write_bytes((folder / "model.pt").read_bytes()[:-30])
+    assert newest_checkpoint(folder.parent) == folder / "checkpoint_epoch=1.pt"
+    (folder / "checkpoint_epoch=1.pt").unlink()
+    with pytest.raises(UsageError, match="no run to resume"):
+        toy(resume=True)
+
+
+def test_the_tenth_epoch_is_newer_than_the_ninth(toy, tmp_path: Path) -> None:
+    for epochs in (9, 10):
+        folder = toy({"epochs": epochs})
+    assert newest_checkpoint(folder.parent).name == "checkpoint_epoch=10.pt"
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_data_is_looked_at(toy, tmp_path: Path) -> None:
+    (tmp_path / "data" / "images" / "b.png").write_text("no picture")
+    with pytest.raises(UsageError, match="--device cuda:99"):
+        toy(device="cuda:99")
+    with pytest.raises(UsageError, match="--device cuda:99"):
+        toy({"device": "$torch.device('cuda:99')"})
+    with pytest.raises(DataFolderError):
+        toy(device="cpu")
+    assert not (tmp_path / "runs").exists()
