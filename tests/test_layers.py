@@ -67,6 +67,7 @@ def test_a_room_is_entered_without_torch(room: str) -> None:
     ]
     assert names
     # None in sys.modules makes an import of that name fail, and the traceback names who tried.
-    code = f"import sys; sys.modules.update(torch=None, monai=None); import importlib; list(map(importlib.import_module, {names}))"
+    forbid = "import importlib, sys; sys.modules.update(torch=None, monai=None); "
+    code = f"{forbid} [importlib.import_module(name) for name in {names}]"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

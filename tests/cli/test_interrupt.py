@@ -76,12 +76,11 @@ def test_train_keeps_whole_checkpoints_only(phantoms: Path, tmp_path: Path) -> N
         assert path.name == "model.pt" or "optimizer" in saved
 
 
-def test_a_request_to_end_is_heeded_alike(squares: Path, toy_bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    process = start_process("segment", toy_bundle, squares, "-o", out, "--device", "cpu", cwd=tmp_path)
-    while process.poll() is None and not list(out.glob("*/report.html")):
-        time.sleep(0.01)
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert all(sorted(path.name for path in case.iterdir()) == WHOLE_CASE for case in out.iterdir())
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_each_signal_has_its_exit_code_and_the_handlers_are_put_back(
+    clinibundle: Program, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr("clinibundle.workflows.catalogue.describe_bundles", lambda: signal.raise_signal(number))
+    assert clinibundle("list") == (code, "", "")
+    assert signal.getsignal(number) is before

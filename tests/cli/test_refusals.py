@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,16 @@ def test_a_refusal_stays_one_line_whatever_a_file_is_called(place: Path, clinibu
     run = clinibundle("segment", "toy_bright", name, "-o", "out", "-q")
     assert run.err.startswith("refused: 'two lines [31m [bold]:lung:.png' cannot be read")
     assert len(run.err.splitlines()) == 1 and "\x1b" not in run.err
+
+
+def test_a_file_name_in_an_unknown_encoding_is_refused_and_the_others_are_done(
+    place: Path, clinibundle: Program
+) -> None:
+    (place / "data" / "images" / "a.png").rename(place / "data" / "images" / os.fsdecode(b"M\xfcller.png"))
+    run = clinibundle("segment", "toy_bright", "data/images", "-o", "out", "--json")
+    assert run.code == 1
+    assert "refused: M?ller: the file name 'M?ller' has letters in an unknown encoding; rename the file\n" in run.err
+    assert {case["case"]: case["refused"] is None for case in json.loads(run.out)} == {"M?ller": False, "b": True}
 
 
 def test_debug_shows_where_it_was_refused(place: Path, clinibundle: Program) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,11 +82,14 @@ def test_a_run_has_a_folder_of_its_own_and_the_bundle_stays_as_it_is(lungs, phan
     assert [re.search(r"training: epoch (\d/2) .* s per epoch .* left", line)[1] for line in told[3:]] == ["1/2", "2/2"]
 
 
-def test_verbose_tells_what_the_libraries_say_and_quiet_not_even_the_epochs(lungs, tmp_path: Path) -> None:
-    verbose = lungs("--epochs", 1, "--verbose")
-    assert "ignite.engine" in verbose.err and verbose.out.count("\n") == 1
-    quiet = lungs("--epochs", 1, "--quiet", "--output-dir", "others")
-    assert (quiet.code, quiet.err) == (0, "") and quiet.out.count("\n") == 1
+def test_verbose_tells_what_the_libraries_say_on_standard_error(lungs) -> None:
+    run = lungs("--epochs", 1, "--verbose")
+    assert "ignite.engine" in run.err and run.out.count("\n") == 1
+
+
+def test_quiet_leaves_out_even_the_epochs(lungs) -> None:
+    run = lungs("--epochs", 1, "--quiet")
+    assert (run.code, run.err) == (0, "") and run.out.startswith("best weights: ")
 
 
 def test_fewer_epochs_than_between_validations_still_leave_best_weights(lungs, tmp_path: Path) -> None:
@@ -94,16 +98,34 @@ def test_fewer_epochs_than_between_validations_still_leave_best_weights(lungs, t
     assert (only_run(tmp_path) / "model.pt").is_file()
 
 
-def test_resume_goes_on_with_the_newest_run_and_ends_as_an_unbroken_one(lungs, tmp_path: Path) -> None:
-    assert lungs("--epochs", 2, "--output-dir", "unbroken").code == 0
-    lungs("--epochs", 1, "--set", "warmup_epochs=1")
-    broken = only_run(tmp_path)
-    older = broken.with_name("20200101-000000")
-    shutil.copytree(broken, older)
+def test_resume_goes_on_with_the_newest_run(lungs, tmp_path: Path) -> None:
+    assert lungs("--epochs", 1).code == 0
+    newest = only_run(tmp_path)
+    older = newest.with_name("20200101-000000")
+    shutil.copytree(newest, older)
     run = lungs("--epochs", 2, "--resume")
-    assert run.code == 0 and f"going on from checkpoint_epoch=1.pt of {broken.name}" in run.err
-    assert (broken / "checkpoint_epoch=2.pt").is_file() and not (older / "checkpoint_epoch=2.pt").exists()
-    assert run.out == f"best weights: {broken / 'model.pt'}\n"
+    assert run.code == 0 and f"going on from checkpoint_epoch=1.pt of {newest.name}" in run.err
+    # The second epoch only, though two are asked for.
+    assert "training: epoch 2/2" in run.err and "training: epoch 1/2" not in run.err
+    assert (newest / "checkpoint_epoch=2.pt").is_file() and not (older / "checkpoint_epoch=2.pt").exists()
+    assert run.out == f"best weights: {newest / 'model.pt'}\n"
+
+
+def test_an_interrupt_while_weights_are_saved_waits_for_them(
+    lungs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = torch.save
+
+    def interrupted_save(content: object, path: Path) -> None:
+        if path.name == "model.pt":
+            signal.raise_signal(signal.SIGINT)
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", interrupted_save)
+    assert lungs("--epochs", 4).code == 130
+    # Broken off in the second epoch, right after its validation.
+    assert {path.name for path in only_run(tmp_path).glob("*.pt")} == {"model.pt", "checkpoint_epoch=1.pt"}
+    assert weights_of(only_run(tmp_path))
 
 
 def test_the_same_seed_gives_the_same_weights(lungs, tmp_path: Path) -> None:

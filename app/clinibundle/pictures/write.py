@@ -15,6 +15,8 @@ from clinibundle.errors import OutputError
 from clinibundle.geometry import scaling_affine, turn_lps_ras
 from clinibundle.volume import Volume
 
+_MAX_PNG_LABEL = 65_535
+
 
 def write_label_map(folder: Path, label_map: NDArray[np.integer[Any]], volume: Volume) -> Path:
     """Writes `mask.png`, `mask.tif` or `mask.nii.gz` and compares it with the label map.
@@ -25,24 +27,31 @@ def write_label_map(folder: Path, label_map: NDArray[np.integer[Any]], volume: V
         volume: the source, whose family and grid the mask takes.
 
     Raises:
-        OutputError: if the label map does not lie on the volume's grid, or reads back differently.
+        OutputError: if the label map does not lie on the volume's grid, holds labels that the file cannot, or reads
+            back differently.
     """
     if label_map.shape != volume.spatial_shape:
         raise OutputError(
             f"the mask has the shape {label_map.shape}, its source {volume.spatial_shape}; please report this"
         )
-    path = folder / f"mask.{volume.source.family}"
-    stored = label_map.astype(np.uint8 if label_map.max(initial=0) < 256 else np.uint16)
-    if volume.source.family == "nii.gz":
+    family = volume.source.family
+    lowest, highest = int(label_map.min(initial=0)), int(label_map.max(initial=0))
+    if lowest < 0:
+        raise OutputError(f"label {lowest} cannot be written, labels count from 0; please report this")
+    if family == "png" and highest > _MAX_PNG_LABEL:
+        raise OutputError(f"label {highest} does not fit into a PNG of 16 bits; give the picture as TIFF or NIfTI")
+    path = folder / f"mask.{family}"
+    stored = label_map.astype(np.min_scalar_type(highest))
+    if family == "nii.gz":
         _write_nifti(path, stored, volume)
         found = np.asarray(nibabel.load(path).dataobj).reshape(stored.shape)
-    elif volume.source.family == "tif":
+    elif family == "tif":
         tifffile.imwrite(path, stored.T, compression="zlib")
         found = tifffile.imread(path).T
     else:
         Image.fromarray(np.ascontiguousarray(stored.T)).save(path, optimize=False)
         found = np.asarray(Image.open(path)).T
-    if not np.array_equal(found, stored):
+    if not np.array_equal(found, label_map):
         raise OutputError(f"{path.name} reads back differently from the mask; nothing was kept, please report this")
     return path
 
@@ -58,4 +67,5 @@ def _write_nifti(path: Path, stored: NDArray[Any], volume: Volume) -> None:
     header.set_data_dtype(stored.dtype)
     header["scl_slope"], header["scl_inter"] = 1, 0
     shape = tuple(int(size) for size in header.get_data_shape())
-    nibabel.save(nibabel.Nifti1Image(stored.reshape(shape), None, header), path)
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    nibabel.save(kind(stored.reshape(shape), None, header), path)

@@ -63,7 +63,16 @@ def find_cases(path: Path, bundle: Bundle, series_uid: str | None = None, every_
 
 
 def _picture_case(path: Path, bundle: Bundle) -> Case:
-    return Case(case_name(path), lambda: (read_picture(path, bundle.spatial_dims, bundle.channels), None))
+    name = case_name(path)
+    # Names that older systems wrote in another encoding cannot be written into a report or table.
+    shown = name.encode("utf-8", "replace").decode()
+
+    def read() -> tuple[Volume, Choice | None]:
+        if shown != name:
+            raise UnreadableInput(f"the file name '{shown}' has letters in an unknown encoding; rename the file")
+        return read_picture(path, bundle.spatial_dims, bundle.channels), None
+
+    return Case(shown, read)
 
 
 def _dicom_case(name: str, index: Index, bundle: Bundle, series_uid: str | None) -> Case:
