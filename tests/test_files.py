@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -76,9 +77,11 @@ def test_an_empty_folder_is_filled(tmp_path):
 
 def test_a_full_folder_is_refused_before_any_work(tmp_path, full):
     before = tree(tmp_path)
-    with pytest.raises(OutputError, match=r"'.*out' is not empty; name another folder or add --overwrite"):
-        with whole_directory(full):
-            pytest.fail("the work began")
+    with (
+        pytest.raises(OutputError, match=r"'.*out' is not empty; name another folder or add --overwrite"),
+        whole_directory(full),
+    ):
+        pytest.fail("the work began")
     assert tree(tmp_path) == before
 
 
@@ -97,36 +100,53 @@ def test_a_folder_that_is_filled_during_the_work_is_not_replaced(tmp_path):
     assert tree(tmp_path) == {"out": None, "out/anothers": "another's"}
 
 
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_the_old_results_come_back_if_the_new_ones_cannot_take_their_place(tmp_path, full, monkeypatch, error):
+@pytest.mark.parametrize("failing", [".out.partial-", "out"], ids=["new ones", "old ones"])
+def test_the_old_results_come_back_if_folders_cannot_change_places(tmp_path, full, monkeypatch, failing):
     before = tree(tmp_path)
     rename = Path.rename
 
-    def fail_for_new(self, target):
-        if self.name.startswith(".out.partial-"):
-            raise error
+    def fail(self, target):
+        if self.name.startswith(failing):
+            raise OSError
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_new)
-    with pytest.raises(error), whole_directory(full, overwrite=True) as folder:
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError), whole_directory(full, overwrite=True) as folder:
         (folder / "new.txt").write_text("new")
     assert tree(tmp_path) == before
+
+
+def test_an_interrupt_while_folders_change_places_waits_until_they_have(tmp_path, full, monkeypatch):
+    rename = Path.rename
+
+    def interrupt(self, target):
+        signal.raise_signal(signal.SIGINT)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt), whole_directory(full, overwrite=True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert tree(tmp_path) == {"out": None, "out/new.txt": "new"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_is_never_replaced_by_a_folder(tmp_path, overwrite):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match="is a file; name a folder for the results"):
-        with whole_directory(tmp_path / "out", overwrite):
-            pytest.fail("the work began")
+    with (
+        pytest.raises(OutputError, match="is a file; name a folder for the results"),
+        whole_directory(tmp_path / "out", overwrite),
+    ):
+        pytest.fail("the work began")
     assert tree(tmp_path) == {"out": "a file"}
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("a file")
-    with pytest.raises(OutputError, match=r"cannot write into '.*file': .*; choose another folder"):
-        with whole_directory(tmp_path / "file" / "out"):
-            pytest.fail("the work began")
+    with (
+        pytest.raises(OutputError, match=r"cannot write into '.*file': .*; choose another folder"),
+        whole_directory(tmp_path / "file" / "out"),
+    ):
+        pytest.fail("the work began")
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])

@@ -38,6 +38,8 @@ def whole_directory(destination: Path, overwrite: bool = False) -> Iterator[Path
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
+        # Again: somebody else may have filled it meanwhile.
+        refuse_full_directory(destination, overwrite)
         _put_in_place(partial, destination)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -70,9 +72,15 @@ def _put_in_place(partial: Path, destination: Path) -> None:
     # Renamed away first: a folder cannot replace a full one, and at no time may half of each be there.
     with delayed_interrupts():
         replaced = Path(tempfile.mkdtemp(prefix=f".{destination.name}.replaced-", dir=destination.parent))
-        destination.rename(replaced / "old")
-        partial.rename(destination)
-        shutil.rmtree(replaced, ignore_errors=True)
+        try:
+            destination.rename(replaced / "old")
+            partial.rename(destination)
+        except OSError:
+            if (replaced / "old").exists():
+                (replaced / "old").rename(destination)
+            raise
+        finally:
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager

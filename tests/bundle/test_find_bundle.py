@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from clinibundle.bundle.find import find_bundle, find_overlay, known_bundles
 from clinibundle.errors import BundleError, UsageError
+from conftest import ROOT
 
 
 def test_a_bundle_is_found_by_name_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,20 +11,29 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ROOT
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from clinibundle.bundle.configs import read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.phantoms.write import PHANTOMS
 from clinibundle.workflows.prepare import LAYOUTS
+from conftest import ROOT
 
 BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
 # MONAI's metadata schema of 2024-07-25.
-REQUIRED_METADATA = (
-    "schema version monai_version pytorch_version numpy_version required_packages_version task description authors "
-    "copyright network_data_format"
-).split()
+REQUIRED_METADATA = [
+    "schema",
+    "version",
+    "monai_version",
+    "pytorch_version",
+    "numpy_version",
+    "required_packages_version",
+    "task",
+    "description",
+    "authors",
+    "copyright",
+    "network_data_format",
+]
 # What inference is made of, which is plain data so that it can be run without trust.
 PLAIN_SECTIONS = ("network_def", "preprocessing", "inferer", "postprocessing")
 # Makes clinibundle unimportable: a bundle runs where only MONAI and its own named packages are.

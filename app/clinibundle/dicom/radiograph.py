@@ -277,4 +277,4 @@ def _facts(header: Dataset) -> dict[str, str]:
 
 def _uid_name(uid: object) -> str:
     """As the standard calls it, or the UID itself if it is none of the standard's or no UID at all."""
-    return UID(str(uid), IGNORE).name
+    return str(UID(str(uid), IGNORE).name)

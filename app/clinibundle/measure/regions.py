@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -59,7 +60,7 @@ def measure_flat(
 
     Args:
         label_map: (x, y).
-        probability: of each label, (x, y), 0 to 1.
+        probability: of each label, (x, y), 0 to 1; NaN where it is not known, and the confidence is then None.
         spacing_mm: (x, y); None if unknown, and areas are then None.
         findings: of the bundle.
         patient_right_is: the side of the picture on which the patient's right side lies.
@@ -83,6 +84,7 @@ def split_sides(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.
     """The parts of a mask (x, y) on the left and on the right of the picture; None unless it falls into two.
 
     The two largest parts (4-connected) decide where left ends and right begins; every smaller part goes to the nearer.
+    They have to lie beside each other: of a lung that something cuts across, the halves are no sides.
     """
     parts, count = ndimage.label(mask)
     if count < 2:
@@ -91,9 +93,13 @@ def split_sides(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.
     large = np.argsort(sizes)[::-1][:2] + 1
     if sizes[large[1] - 1] < _MIN_SIDE_SHARE * sizes[large[0] - 1]:
         return None
-    centres = np.array([x for x, _ in ndimage.center_of_mass(mask, parts, range(1, count + 1))])
-    left, right = sorted(large, key=lambda part: centres[part - 1])
-    nearer_left = np.abs(centres - centres[left - 1]) <= np.abs(centres - centres[right - 1])
+    centres = np.array(ndimage.center_of_mass(mask, parts, range(1, count + 1)))
+    apart_x, apart_y = np.abs(centres[large[0] - 1] - centres[large[1] - 1])
+    if apart_x <= apart_y:
+        return None
+    across = centres[:, 0]
+    left, right = sorted(large, key=lambda part: across[part - 1])
+    nearer_left = np.abs(across - across[left - 1]) <= np.abs(across - across[right - 1])
     in_left = np.concatenate([[False], nearer_left])[parts]
     return mask & in_left, mask & ~in_left
 
@@ -104,6 +110,8 @@ def check_limits(findings: Sequence[Mapping[str, Any]], limits: Sequence[Limit])
     by_name = {finding["name"]: finding for finding in findings}
     for limit in limits:
         value = by_name.get(limit.finding, {}).get(limit.key)
+        if value is not None and not math.isfinite(value):
+            value = None
         low_enough = limit.max is None or (value is not None and value <= limit.max)
         high_enough = limit.min is None or (value is not None and value >= limit.min)
         inside = value is not None and low_enough and high_enough
@@ -121,11 +129,12 @@ def _measured(
     spacing_mm: Sequence[float] | None,
 ) -> dict[str, Any]:
     voxels = int(mask.sum())
+    confidence = float(probability[mask].mean()) if voxels else math.nan
     return {
         "label": label,
         "name": name,
         "voxels": voxels,
         "area_mm2": None if spacing_mm is None else round(voxels * float(np.prod(spacing_mm)), 2),
         "fraction": round(voxels / mask.size, 6),
-        "confidence": round(float(probability[mask].mean()), 4) if voxels else None,
+        "confidence": round(confidence, 4) if math.isfinite(confidence) else None,
     }

@@ -7,36 +7,24 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import clinibundle
 from clinibundle.bundle.description import Bundle
-from clinibundle.checks import Check
 from clinibundle.console import Talk
-from clinibundle.dicom.seg import Algorithm, write_seg
 from clinibundle.errors import ClinibundleError, UsageError
 from clinibundle.files import (
     refuse_full_directory,
     refuse_input_in_output,
     refuse_output_in_input,
     whole_directory,
-    write_json,
 )
-from clinibundle.measure.regions import check_limits, measure_flat
-from clinibundle.pictures.write import write_label_map
-from clinibundle.report.figures import overlay_png, plain_png
-from clinibundle.report.page import Figure
-from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
-from clinibundle.report.wording import Column
 from clinibundle.volume import Volume
 from clinibundle.workflows.read_input import Case, find_cases
+from clinibundle.workflows.segment_case import Segmented, segment_case
 
 if TYPE_CHECKING:
-    from clinibundle.bundle.predict import Prediction, Predictor
+    from clinibundle.bundle.predict import Predictor
     from clinibundle.dicom.select import Choice
 
 
@@ -104,8 +92,8 @@ def _segment_alone(
     predictor = _ready(bundle, options, talk)
     talk.stage("outlining, measuring and writing")
     with whole_directory(output_dir, options.overwrite) as folder:
-        outcome = _segment_case(bundle, predictor, volume, choice, folder, options, talk)
-    return Outcome(outcome.case, output_dir, outcome.findings, outcome.warnings)
+        done = segment_case(bundle, predictor, volume, choice, folder, options.identified)
+    return _outcome(volume.source.case, output_dir, done, talk)
 
 
 def _segment_several(
@@ -129,6 +117,13 @@ def _segment_several(
     return outcomes
 
 
+def _outcome(case: str, folder: Path, done: Segmented, talk: Talk) -> Outcome:
+    warnings = [check for check in done.checks if check.status == "warning"]
+    for check in warnings:
+        talk.detail(f"{check.name}: {check.detail}")
+    return Outcome(case, folder, done.findings, len(warnings))
+
+
 def _kept(name: str, folder: Path) -> Outcome:
     """A case that an earlier run finished; its folder is whole, or it would not be there."""
     known = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
@@ -142,11 +137,11 @@ def _tried(
     try:
         volume, choice = case.read()
         with whole_directory(folder, overwrite=True) as partial:
-            outcome = _segment_case(bundle, predictor, volume, choice, partial, options, talk)
+            done = segment_case(bundle, predictor, volume, choice, partial, options.identified)
     except ClinibundleError as error:
         talk.refusal(f"{name}: {error}")
         return Outcome(name, None, [], 0, str(error))
-    return Outcome(name, folder, outcome.findings, outcome.warnings)
+    return _outcome(name, folder, done, talk)
 
 
 def _ready(bundle: Bundle, options: SegmentOptions, talk: Talk) -> Predictor:
@@ -158,144 +153,6 @@ def _ready(bundle: Bundle, options: SegmentOptions, talk: Talk) -> Predictor:
     if licence is not None and not licence.commercial_use:
         talk.warning(f"the weights of {bundle.name} are for non-commercial use only ({licence.name})")
     return predictor
-
-
-def _segment_case(
-    bundle: Bundle,
-    predictor: Predictor,
-    volume: Volume,
-    choice: Choice | None,
-    folder: Path,
-    options: SegmentOptions,
-    talk: Talk,
-) -> Outcome:
-    """Everything that is done for one case, into a folder that nobody sees before it is whole."""
-    prediction = predictor(volume)
-    right, side_checks = patient_right_side(volume)
-    findings = measure_flat(
-        prediction.label_map, _probability_or_nan(bundle, prediction), volume.spacing_mm, bundle.measure.findings, right
-    )
-    volume = volume.with_checks(*side_checks, *check_limits(findings, bundle.measure.limits))
-    write_label_map(folder, prediction.label_map, volume)
-    if volume.source.datasets and bundle.dicom is not None:
-        frames = prediction.label_map.T if prediction.label_map.ndim == 3 else prediction.label_map.T[None]
-        write_seg(
-            folder / "segmentation.dcm", frames, volume.source.datasets, bundle.dicom.segments, _algorithm(bundle)
-        )
-    write_json(folder / "measurements.json", measurements(bundle, volume, findings))
-    report = _report(bundle, volume, choice, prediction, findings, options.identified)
-    (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
-    warnings = [check for check in volume.checks if check.status == "warning"]
-    for check in warnings:
-        talk.detail(f"{check.name}: {check.detail}")
-    return Outcome(volume.source.case, folder, findings, len(warnings))
-
-
-def measurements(bundle: Bundle, volume: Volume, findings: list[dict[str, Any]]) -> dict[str, Any]:
-    """The content of measurements.json."""
-    return {
-        "bundle": bundle.name,
-        "version": bundle.metadata.version,
-        "weights_sha256": bundle.weights_sha256,
-        "case": volume.source.case,
-        "source": {
-            "kind": volume.source.kind,
-            "shape": list(volume.spatial_shape[::-1]),
-            "spacing_mm": None if volume.spacing_mm is None else list(volume.spacing_mm[::-1]),
-            "sop_instance_uids": volume.source.sop_instance_uids,
-        },
-        "findings": findings,
-        "checks": [check.as_dict() for check in volume.checks],
-        "not_for_diagnostic_use": True,
-    }
-
-
-def patient_right_side(volume: Volume) -> tuple[Literal["picture left", "picture right"], list[Check]]:
-    """On which side of a flat picture the patient's right lies (PS3.3 C.7.6.1.1.1, PatientOrientation).
-
-    Without a statement, as a frontal radiograph is hung: the patient faces the viewer.
-    """
-    if len(volume.spatial_shape) != 2:
-        return "picture left", []
-    orientation = volume.source.datasets[0].get("PatientOrientation") if volume.source.datasets else None
-    along_rows = str(orientation[0]).upper() if orientation else ""
-    if along_rows.startswith("L"):
-        return "picture left", [
-            Check("laterality", "passed", along_rows, None, "PatientOrientation says which side is which")
-        ]
-    if along_rows.startswith("R"):
-        text = "the film is stored mirrored (PatientOrientation); sides are named accordingly"
-        return "picture right", [Check("laterality", "warning", along_rows, "L", text)]
-    if along_rows:
-        text = f"PatientOrientation says that rows run towards '{along_rows}': a turned film? Sides are doubtful"
-        return "picture left", [Check("laterality", "warning", along_rows, "L", text)]
-    text = "the source does not say which side is which; the patient's right is assumed on the left of the picture"
-    return "picture left", [Check("laterality", "warning", None, "L", text)]
-
-
-def _probability_or_nan(bundle: Bundle, prediction: Prediction) -> dict[int, Any]:
-    nothing = np.full(prediction.label_map.shape, np.nan, dtype=np.float32)
-    return {f.label: prediction.probability.get(f.label, nothing) for f in bundle.measure.findings}
-
-
-def _algorithm(bundle: Bundle) -> Algorithm:
-    return Algorithm(
-        name=bundle.name,
-        version=bundle.metadata.version,
-        weights_sha256=bundle.weights_sha256,
-        software_version=clinibundle.__version__,
-    )
-
-
-def _report(
-    bundle: Bundle,
-    volume: Volume,
-    choice: Choice | None,
-    prediction: Prediction,
-    findings: list[dict[str, Any]],
-    identified: bool,
-) -> SegmentationReport:
-    licence = bundle.metadata.weights_licence
-    described = bundle.report
-    picture = np.swapaxes(volume.array, 0, 1)
-    outlined = overlay_png(picture, prediction.label_map.T, described.colours)
-    candidates = () if choice is None else choice.candidates
-    return SegmentationReport(
-        title=described.title,
-        bundle_name=bundle.name,
-        bundle_version=bundle.metadata.version,
-        weights_sha256=bundle.weights_sha256,
-        intended_use=bundle.metadata.intended_use,
-        case=volume.source.case,
-        made_at=datetime.now(timezone.utc).astimezone().isoformat(timespec="minutes"),
-        software_version=clinibundle.__version__,
-        source=volume.facts,
-        findings=findings,
-        finding_columns=[Column(c.key, c.heading, c.unit, c.format) for c in described.columns],
-        checks=volume.checks,
-        figures=[Figure("the picture with the outline that was found", outlined, plain_png(picture))],
-        series_choice=[SeriesChoice(c.series, c is choice.chosen, _why(c)) for c in candidates] if choice else [],
-        colours=described.colours,
-        unknown_because=described.unknown_because,
-        notices=[] if licence is None else [f"Terms of the weights: {licence.name}, {licence.reason}."],
-        limits=described.limits,
-        identified=_identity(volume) if identified else None,
-    )
-
-
-def _identity(volume: Volume) -> dict[str, str]:
-    """Who the patient is, for a report that was asked to say so."""
-    header = volume.source.datasets[0] if volume.source.datasets else {}
-    keywords = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AccessionNumber")
-    return {keyword: str(header.get(keyword) or "not given") for keyword in keywords}
-
-
-def _why(candidate: Any) -> str:
-    if candidate.refusals:
-        return str(candidate.refusals[0].text)
-    return f"score {candidate.score}: " + "; ".join(
-        r.text for r in candidate.reasons if r.verdict in ("preferred", "doubtful", "unknown")
-    )
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

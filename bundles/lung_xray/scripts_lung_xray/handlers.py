@@ -13,7 +13,6 @@ from monai.data import set_rnd
 from monai.handlers import CheckpointSaver, EarlyStopHandler
 from monai.utils import set_determinism
 
-
 # More epochs than any run has, so that no two processes share a seed.
 _SEEDS_PER_PROCESS = 100_000
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import DiceCELoss
+
 from scripts_lung_xray.conventions import (
     EncodeConventiond,
     FollowConventiond,
@@ -48,8 +49,6 @@ def test_pictures_of_both_conventions_mix_in_one_batch() -> None:
 
 
 def test_a_heart_excluding_outline_says_nothing_about_what_lies_behind_the_heart() -> None:
-    logits, mask = random_logits_and_mask(4)
-    logits.requires_grad_()
     # Class 2 for sure, or background for sure: both are "no lung" by this convention.
     for winner in (0, 2):
         sure = torch.full((1, 3, 4, 4), -8.0)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from scripts_lung_xray.datalist import fold_of_group, read_rows, read_training_rows, read_validation_rows
 
 
@@ -56,7 +57,7 @@ def test_without_a_list_names_pair_and_folds_do_not_depend_on_the_machine(tmp_pa
 
 
 def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no training pictures in .* expected images/ and labels/"):
+    with pytest.raises(ValueError, match=r"no training pictures in .* expected images/ and labels/"):
         read_rows(tmp_path)
 
 

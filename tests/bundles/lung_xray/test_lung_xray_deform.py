@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from scripts_lung_xray.deform import RandAffineElastic2Dd, bicubic_weights
 from torch.nn.functional import affine_grid, interpolate
+
+from scripts_lung_xray.deform import RandAffineElastic2Dd, bicubic_weights
 
 
 def picture(width: int = 40, height: int = 56) -> torch.Tensor:

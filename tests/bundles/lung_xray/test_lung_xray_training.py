@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import ROOT
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+
+from conftest import ROOT
 
 BUNDLE = ROOT / "bundles" / "lung_xray"
 SMALL = {"spatial_size": [64, 64], "batch_size": 2, "val_interval": 1, "epochs": 4, "fold": 0}

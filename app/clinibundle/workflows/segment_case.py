@@ -1,0 +1,177 @@
+"""One case: the outline on its own grid, measurements, objects, a report, written into a folder and read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+import clinibundle
+from clinibundle.bundle.description import Bundle
+from clinibundle.checks import Check
+from clinibundle.dicom.seg import Algorithm, write_seg
+from clinibundle.files import write_json
+from clinibundle.measure.regions import check_limits, measure_flat
+from clinibundle.pictures.write import write_label_map
+from clinibundle.report.figures import overlay_png, plain_png
+from clinibundle.report.page import Figure
+from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
+from clinibundle.report.wording import Column
+from clinibundle.volume import Volume
+
+if TYPE_CHECKING:
+    from clinibundle.bundle.predict import Prediction, Predictor
+    from clinibundle.dicom.select import Choice
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What became of a case: its findings, and all checks of its input and its answer."""
+
+    findings: list[dict[str, Any]]
+    checks: tuple[Check, ...]
+
+
+def segment_case(
+    bundle: Bundle, predictor: Predictor, volume: Volume, choice: Choice | None, folder: Path, identified: bool
+) -> Segmented:
+    """Does everything that is done for one case, into a folder that nobody sees before it is whole.
+
+    Args:
+        bundle: whose descriptions say what is measured and shown.
+        predictor: the bundle made ready.
+        volume: the case.
+        choice: why this picture of a DICOM study; None for other sources.
+        folder: that the results are written into.
+        identified: show in the report who the patient is.
+
+    Raises:
+        OutputError: if what was written reads back differently.
+        BundleError: if the bundle's answer does not lie on the volume's grid.
+    """
+    prediction = predictor(volume)
+    right, side_checks = patient_right_side(volume)
+    findings = measure_flat(
+        prediction.label_map, _probability_or_nan(bundle, prediction), volume.spacing_mm, bundle.measure.findings, right
+    )
+    volume = volume.with_checks(*side_checks, *check_limits(findings, bundle.measure.limits))
+    write_label_map(folder, prediction.label_map, volume)
+    if volume.source.datasets and bundle.dicom is not None:
+        frames = prediction.label_map.T if prediction.label_map.ndim == 3 else prediction.label_map.T[None]
+        write_seg(
+            folder / "segmentation.dcm", frames, volume.source.datasets, bundle.dicom.segments, _algorithm(bundle)
+        )
+    write_json(folder / "measurements.json", measurements(bundle, volume, findings))
+    report = _report(bundle, volume, choice, prediction, findings, identified)
+    (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
+    return Segmented(findings, volume.checks)
+
+
+def measurements(bundle: Bundle, volume: Volume, findings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The content of measurements.json."""
+    return {
+        "bundle": bundle.name,
+        "version": bundle.metadata.version,
+        "weights_sha256": bundle.weights_sha256,
+        "case": volume.source.case,
+        "source": {
+            "kind": volume.source.kind,
+            "shape": list(volume.spatial_shape[::-1]),
+            "spacing_mm": None if volume.spacing_mm is None else list(volume.spacing_mm[::-1]),
+            "sop_instance_uids": volume.source.sop_instance_uids,
+        },
+        "findings": findings,
+        "checks": [check.as_dict() for check in volume.checks],
+        "not_for_diagnostic_use": True,
+    }
+
+
+def patient_right_side(volume: Volume) -> tuple[Literal["picture left", "picture right"], list[Check]]:
+    """On which side of a flat picture the patient's right lies (PS3.3 C.7.6.1.1.1, PatientOrientation).
+
+    Without a statement, as a frontal radiograph is hung: the patient faces the viewer.
+    """
+    if len(volume.spatial_shape) != 2:
+        return "picture left", []
+    orientation = volume.source.datasets[0].get("PatientOrientation") if volume.source.datasets else None
+    along_rows = str(orientation[0]).upper() if orientation else ""
+    if along_rows.startswith("L"):
+        return "picture left", [
+            Check("laterality", "passed", along_rows, None, "PatientOrientation says which side is which")
+        ]
+    if along_rows.startswith("R"):
+        text = "the film is stored mirrored (PatientOrientation); sides are named accordingly"
+        return "picture right", [Check("laterality", "warning", along_rows, "L", text)]
+    if along_rows:
+        text = f"PatientOrientation says that rows run towards '{along_rows}': a turned film? Sides are doubtful"
+        return "picture left", [Check("laterality", "warning", along_rows, "L", text)]
+    text = "the source does not say which side is which; the patient's right is assumed on the left of the picture"
+    return "picture left", [Check("laterality", "warning", None, "L", text)]
+
+
+def _probability_or_nan(bundle: Bundle, prediction: Prediction) -> dict[int, Any]:
+    nothing = np.full(prediction.label_map.shape, np.nan, dtype=np.float32)
+    return {f.label: prediction.probability.get(f.label, nothing) for f in bundle.measure.findings}
+
+
+def _algorithm(bundle: Bundle) -> Algorithm:
+    return Algorithm(
+        name=bundle.name,
+        version=bundle.metadata.version,
+        weights_sha256=bundle.weights_sha256,
+        software_version=clinibundle.__version__,
+    )
+
+
+def _report(
+    bundle: Bundle,
+    volume: Volume,
+    choice: Choice | None,
+    prediction: Prediction,
+    findings: list[dict[str, Any]],
+    identified: bool,
+) -> SegmentationReport:
+    licence = bundle.metadata.weights_licence
+    described = bundle.report
+    picture = np.swapaxes(volume.array, 0, 1)
+    outlined = overlay_png(picture, prediction.label_map.T, described.colours)
+    candidates = () if choice is None else choice.candidates
+    return SegmentationReport(
+        title=described.title,
+        bundle_name=bundle.name,
+        bundle_version=bundle.metadata.version,
+        weights_sha256=bundle.weights_sha256,
+        intended_use=bundle.metadata.intended_use,
+        case=volume.source.case,
+        made_at=datetime.now(timezone.utc).astimezone().isoformat(timespec="minutes"),
+        software_version=clinibundle.__version__,
+        source=volume.facts,
+        findings=findings,
+        finding_columns=[Column(c.key, c.heading, c.unit, c.format) for c in described.columns],
+        checks=volume.checks,
+        figures=[Figure("the picture with the outline that was found", outlined, plain_png(picture))],
+        series_choice=[SeriesChoice(c.series, c is choice.chosen, _why(c)) for c in candidates] if choice else [],
+        colours=described.colours,
+        unknown_because=described.unknown_because,
+        notices=[] if licence is None else [f"Terms of the weights: {licence.name}, {licence.reason}."],
+        limits=described.limits,
+        identified=_identity(volume) if identified else None,
+    )
+
+
+def _identity(volume: Volume) -> dict[str, str]:
+    """Who the patient is, for a report that was asked to say so."""
+    header = volume.source.datasets[0] if volume.source.datasets else {}
+    keywords = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AccessionNumber")
+    return {keyword: str(header.get(keyword) or "not given") for keyword in keywords}
+
+
+def _why(candidate: Any) -> str:
+    if candidate.refusals:
+        return str(candidate.refusals[0].text)
+    return f"score {candidate.score}: " + "; ".join(
+        r.text for r in candidate.reasons if r.verdict in ("preferred", "doubtful", "unknown")
+    )
