@@ -1,8 +1,9 @@
-"""What several tests stand on: the repository's places, made-up cases, and a toy bundle that nothing in app/ knows."""
+"""What several tests stand on: made-up cases, the program, and a toy bundle that nothing in app/ knows."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from clinibundle.phantoms.write import write_phantom_cases
 from command_line import Program
 from toy_bundle import make_toy_bundle
 
-ROOT = Path(__file__).resolve().parent.parent
+# Started in the background of a shell, Python ignores Ctrl-C, and so do the programs that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers of pytest-xdist share the cores; torch's own threads would only fight.
 torch.set_num_threads(1)
 

@@ -27,7 +27,7 @@ from clinibundle.cli.app import app
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError
 from clinibundle.workflows.segment import SegmentOptions, segment
-from conftest import ROOT
+from repository import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WITH_README = [*PAGES, ROOT / "README.md"]

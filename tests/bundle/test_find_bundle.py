@@ -6,7 +6,7 @@ import pytest
 
 from clinibundle.bundle.find import find_bundle, find_overlay, known_bundles
 from clinibundle.errors import BundleError, UsageError
-from conftest import ROOT
+from repository import ROOT
 
 
 def test_a_bundle_is_found_by_name_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

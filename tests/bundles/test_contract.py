@@ -17,7 +17,7 @@ from clinibundle.bundle.configs import read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.phantoms.write import PHANTOMS
 from clinibundle.workflows.prepare import LAYOUTS
-from conftest import ROOT
+from repository import ROOT
 
 BUNDLES = sorted(path.parent.parent for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
 # MONAI's metadata schema of 2024-07-25.

@@ -242,6 +242,14 @@ def test_values_of_the_wrong_form_are_dropped_rather_than_passed_on(tmp_path, ke
     assert dciodvfy_errors(tmp_path / "segmentation.dcm") == []
 
 
+@pytest.mark.parametrize("keyword", ["PatientWeight", "PatientSize"])
+def test_a_weight_or_size_that_is_no_number_is_dropped(tmp_path, keyword):
+    path = save(film(**{keyword: "12345678"}), tmp_path / "film")
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"heavy   "))
+    assert keyword not in written(tmp_path, sources=[instance(path).header])
+    assert dciodvfy_errors(tmp_path / "segmentation.dcm") == []
+
+
 @pytest.mark.parametrize("spacing", [[0, 0], [-1, 1], ["nan", "nan"], ["0.2"], [1, 1, 1], ""])
 def test_an_impossible_pixel_spacing_is_dropped(tmp_path, spacing):
     seg = written(tmp_path, sources=[header(PixelSpacing=spacing, SliceThickness="1")])

@@ -45,6 +45,8 @@ _FORMS = {
     "PatientAge": r"\d{3}[DWMY]",
     "PatientBirthDate": r"\d{8}",
     "PatientSex": r"[MFO]",
+    "PatientSize": r"\d+(\.\d*)?",
+    "PatientWeight": r"\d+(\.\d*)?",
     "StudyDate": r"\d{8}",
     "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
 }

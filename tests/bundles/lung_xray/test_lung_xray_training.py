@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
-from conftest import ROOT
+from repository import ROOT
 
 BUNDLE = ROOT / "bundles" / "lung_xray"
 SMALL = {"spatial_size": [64, 64], "batch_size": 2, "val_interval": 1, "epochs": 4, "fold": 0}
