@@ -28,21 +28,30 @@ def whole_directory(destination: Path, overwrite: bool = False) -> Iterator[Path
     """
     refuse_full_directory(destination, overwrite)
     destination = destination.absolute()
+    partial = None
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{destination.name}.partial-", dir=destination.parent))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write into '{destination.parent}': {error.strerror}; choose another folder"
-        ) from error
-    try:
+        # An interrupt that arrives meanwhile takes effect when `partial` is known, so that it is removed.
+        with delayed_interrupts():
+            partial = _temporary_sibling(destination)
         yield partial
         partial.chmod(0o777 & ~_umask())
         # Again: somebody else may have filled it meanwhile.
         refuse_full_directory(destination, overwrite)
         _put_in_place(partial, destination)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            with delayed_interrupts():
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _temporary_sibling(destination: Path) -> Path:
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{destination.name}.partial-", dir=destination.parent))
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into '{destination.parent}': {error.strerror}; choose another folder"
+        ) from error
 
 
 def refuse_full_directory(destination: Path, overwrite: bool = False) -> None:

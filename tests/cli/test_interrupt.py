@@ -48,7 +48,9 @@ def test_segment_keeps_whole_cases_only_and_goes_on_from_there(
     assert "Traceback" not in told
     done = sorted(out.iterdir())
     assert 3 <= len(done) < CASES
-    assert all(sorted(path.name for path in case.iterdir()) == WHOLE_CASE for case in done)
+    assert {case.name: sorted(path.name for path in case.iterdir()) for case in done} == {
+        case.name: WHOLE_CASE for case in done
+    }
     for picture in squares.iterdir():
         if picture.stem > "006" and not (out / picture.stem).exists():
             picture.unlink()

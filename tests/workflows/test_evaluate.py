@@ -97,6 +97,14 @@ def test_a_case_that_cannot_be_read_is_listed_and_counted(lungs: Bundle, data: P
     assert "phantom-003" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_rows_with_and_without_spacing_share_a_table(lungs: Bundle, data: Path, tmp_path: Path) -> None:
+    listing = json.loads((data / "datalist.json").read_text())
+    del listing["training"][0]["spacing_mm"]
+    (data / "datalist.json").write_text(json.dumps(listing))
+    summary = run(lungs, data, tmp_path / "out")["summary"]
+    assert (summary["hd95_px"]["n"], summary["hd95_mm"]["n"]) == (1, 5)
+
+
 def test_a_missed_case_counts_as_zero_and_is_counted(lungs: Bundle, data: Path, tmp_path: Path) -> None:
     black = np.zeros((300, 300), np.uint8)
     black[:2, :2] = 255

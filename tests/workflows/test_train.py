@@ -61,6 +61,15 @@ def only_run(place: Path) -> Path:
     return folder
 
 
+def test_null_reaches_monai(clinibundle: Program, phantoms: Path, tmp_path: Path) -> None:
+    where = ("--dataset-dir", phantoms, "-o", tmp_path / "runs")
+    told = clinibundle("train", "lung_xray", *where, *SMALL, "--epochs", "1", "--set", "fold=null")
+    assert told.code == 0, told
+    checkpoint = next((tmp_path / "runs" / "lung_xray").glob("*/checkpoint_epoch=1.pt"))
+    # All six phantoms in batches of two; without those of fold 0 there would be two batches.
+    assert torch.load(checkpoint, weights_only=True)["trainer"]["epoch_length"] == 3
+
+
 def test_a_run_has_a_folder_of_its_own_and_the_bundle_stays_as_it_is(lungs, phantoms: Path, tmp_path: Path) -> None:
     before = files_in(LUNGS / "models")
     data = files_in(phantoms)

@@ -108,8 +108,9 @@ def evaluate(
             advance()
     if not measured:
         raise DataFolderError(f"none of the {len(refused)} cases could be measured; the first: {refused[0][1]}")
-    metrics = [name for name in measured[0].row if name not in (*_FACTS, "seconds")]
     rows = [case.row for case in measured]
+    # Cases with and without known spacing have distances of different names.
+    metrics = list(dict.fromkeys(name for row in rows for name in row if name not in (*_FACTS, "seconds")))
     summary = summarise(rows, metrics, [str(row["group"]) for row in rows])
     content = {
         "bundle": bundle.name,

@@ -185,7 +185,8 @@ def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, 
             # With False the bundle's own lines, one per epoch, do not come either.
             logging_file=str(logging_file) if logging_file.is_file() and not talk.is_quiet else False,
             bundle_root=str(bundle.root),
-            **settings,
+            # MONAI leaves out what is None, and the config's own value would stay.
+            **{key: "$None" if value is None else value for key, value in settings.items()},
         )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, ImportError) as error:
         raise ClinibundleError(f"training stopped: {deepest_message(error)}") from error

@@ -85,7 +85,7 @@ class Progress:
 
     def _remember_loss(self, engine: Engine) -> None:
         output = engine.state.output
-        self._losses.append(float((output[0] if isinstance(output, list) else output)["loss"]))
+        self._losses.append(float((output[0] if isinstance(output, list) else output)["loss"].detach()))
 
     def _tell(self, engine: Engine) -> None:
         self._epochs_here += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from repository import ROOT
 
@@ -69,6 +70,16 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(phantoms: Path, tmp_p
 def test_all_data_can_be_learnt_from(phantoms: Path, tmp_path: Path) -> None:
     workflow = run_training(phantoms, tmp_path, epochs=1, fold="$None")
     assert len(workflow.train_dataset) == 6
+
+
+def test_tensorboard_gets_loss_and_validation_dice(phantoms: Path, tmp_path: Path) -> None:
+    run_training(phantoms, tmp_path, epochs=1)
+    tags = set()
+    for file in tmp_path.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        tags |= set(events.Tags()["scalars"])
+    assert {"train_loss", "val_mean_dice"} <= tags
 
 
 def test_two_processes_train_together_and_save_keys_without_a_prefix(phantoms: Path, tmp_path: Path) -> None:
