@@ -49,8 +49,12 @@ def measure_processes(bundle: Path, device: str, film: Path | None, turns: int, 
     ratios = [Ratio("0.5 s / clinibundle --help", [0.5 / seconds for seconds in samples[HELP]], 1)]
     if film is not None:
         ratios.append(Ratio("monai.bundle run / clinibundle segment", per_turn(samples, MONAI_RUN, SEGMENT)))
-        ratios.append(Ratio("the same with a sliding window", per_turn(samples, SLIDING_RUN, SEGMENT)))
-        ratios.append(Ratio("the same, peak memory", per_turn(memory, SLIDING_RUN, SEGMENT)))
+        ratios.append(
+            Ratio(
+                "monai.bundle run with a sliding window / clinibundle segment", per_turn(samples, SLIDING_RUN, SEGMENT)
+            )
+        )
+        ratios.append(Ratio("peak memory of the same two", per_turn(memory, SLIDING_RUN, SEGMENT)))
     how = (
         "Each a process of its own, files in the system's cache. `clinibundle segment` also checks, measures and "
         "writes a report, which monai.bundle does not."

@@ -13,7 +13,17 @@ import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
 
-from benchmarks.lanes import Effort, Lane, Measured, Ratio, Section, milliseconds_of_each, per_turn, take_turns
+from benchmarks.lanes import (
+    Effort,
+    Lane,
+    Measured,
+    Ratio,
+    Section,
+    counting_work,
+    milliseconds_of_each,
+    per_turn,
+    take_turns,
+)
 from clinibundle.bundle.configs import read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.find import find_overlay
@@ -107,14 +117,21 @@ def measure_training(
         other_name: bare_with(other),
         LOADER: lambda _turn: effort.batches * batch_size / _seconds_of(lambda: [None for _ in loader]),
     }
-    samples = take_turns(lanes, effort.training_turns)
+    spent: dict[str, list[float]] = {name: [] for name in lanes}
+    counted = {name: counting_work(lane, spent[name]) for name, lane in lanes.items()}
+    samples = take_turns(counted, effort.training_turns)
+    # Without what warming up took.
+    work_of = {name: [1000 * s / (effort.batches * batch_size) for s in spent[name][1:]] for name in lanes}
 
     measured = [Measured(name, values, "pictures/s") for name, values in samples.items()]
+    measured += [Measured(f"{name}: processor time", values, "ms/picture") for name, values in work_of.items()]
     for name, way in ways.items():
         measured.append(Measured(f"{name}: what an epoch takes besides", way.beside_the_batches[1:], "s"))
     ratios = [
         Ratio("bundle as shipped / bare network step", per_turn(samples, SHIPPED, BARE), 0.9),
         Ratio("bundle as shipped / plain MONAI settings", per_turn(samples, SHIPPED, PLAIN), 1),
+        Ratio("processor time of the bare network step / of the bundle as shipped", per_turn(work_of, BARE, SHIPPED)),
+        Ratio("processor time of plain MONAI settings / of the bundle as shipped", per_turn(work_of, PLAIN, SHIPPED)),
         Ratio("channels_last / contiguous_format, bare step", per_turn(samples, BARE, CONTIGUOUS)),
         Ratio(f"{other_name} / as configured", per_turn(samples, other_name, BARE)),
         Ratio("loader alone / bare network step", per_turn(samples, LOADER, BARE)),
@@ -127,7 +144,9 @@ def measure_training(
         f"Batches of {batch_size} pictures of {side}, {effort.batches} an epoch, cache filled, no validation; ratios "
         "of pictures a second. Plain settings: MONAI's Rand2DElasticd and RandFlipd in place of our deformation, "
         "contiguous_format, 2 loader processes, which are ahead by up to four batches when the clock starts. What an "
-        "epoch takes besides its batches: checkpoint, logs, start of loader processes."
+        "epoch takes besides its batches: checkpoint, logs, start of loader processes. Processor time is that of all "
+        "cores together over whole epochs, these ends included; it hardly depends on other jobs, but does not see that "
+        "preparing a picture keeps only one core busy."
     )
     return [Section("Training", how, measured, ratios), _preparation(ways[SHIPPED], ways[PLAIN] if theirs else None)]
 
