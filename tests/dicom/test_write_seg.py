@@ -69,8 +69,9 @@ def dciodvfy_errors(path):
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), rows=st.integers(1, 37), columns=st.integers(1, 37))
+@given(data=st.data(), rows=st.integers(3, 37), columns=st.integers(3, 37))
 def test_any_mask_of_any_size_comes_back_as_it_was(tmp_path, data, rows, columns):
+    # Frames of less than 8 pixels are packed wrongly by highdicom 0.28, which write_seg finds and refuses.
     label_map = data.draw(arrays(np.uint8, (rows, columns), elements=st.integers(0, 2)))
     source = header(Rows=rows, Columns=columns)
     path = tmp_path / "segmentation.dcm"

@@ -98,9 +98,10 @@ def _header_or_reason(file: Path) -> Dataset | str:
 def _names_to_show(paths: Sequence[str], headers: Iterable[Dataset]) -> list[str]:
     """The paths, with `file 3` for the third of them if a patient of the input can be told from it."""
     parts = {part for header in headers for part in _patient_parts(header)}
+    plain = [_only_letters_and_digits(path) for path in paths]
     return [
-        f"file {number}" if any(part in _only_letters_and_digits(path) for part in parts) else path
-        for number, path in enumerate(paths, start=1)
+        f"file {number}" if any(part in letters for part in parts) else path
+        for number, (path, letters) in enumerate(zip(paths, plain, strict=True), start=1)
     ]
 
 
