@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from clinibundle.phantoms.write import write_phantom_cases
 from command_line import Program
@@ -15,6 +16,10 @@ from toy_bundle import make_toy_bundle
 
 # Started in the background of a shell, Python ignores Ctrl-C, and so do the programs that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# The same examples every time, so that a change is judged by itself; HYPOTHESIS_PROFILE=wander tries new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("wander", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # Workers of pytest-xdist share the cores; torch's own threads would only fight.
 torch.set_num_threads(1)
 

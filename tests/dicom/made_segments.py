@@ -1,6 +1,6 @@
 """What the tests of SEG objects call their segments."""
 
-from clinibundle.dicom.seg import Algorithm, Code, Segment
+from clinibundle.dicom.codes import Algorithm, Code, Segment
 
 ANATOMY = Code(value="123037004", scheme="SCT", meaning="Anatomical Structure")
 LUNG = Segment(label=1, name="Lung", category=ANATOMY, type=Code(value="39607008", scheme="SCT", meaning="Lung"))

@@ -9,7 +9,8 @@ from made_films import film, save, save_without_preamble
 from PIL import Image
 from pydicom.fileset import FileSet
 
-from clinibundle.dicom.index import index_study, looks_like_dicom, read_header
+from clinibundle.dicom.header import looks_like_dicom, read_header
+from clinibundle.dicom.index import index_study
 from clinibundle.errors import UnreadableInput
 
 

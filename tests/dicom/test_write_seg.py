@@ -12,7 +12,8 @@ from made_films import COLUMNS, CR, ROWS, SECONDARY_CAPTURE, chest, film, instan
 from made_segments import ALGORITHM, HEART, LUNG
 from pydicom.uid import generate_uid
 
-from clinibundle.dicom.seg import compare_with_written, completed, write_seg
+from clinibundle.dicom.derived import completed
+from clinibundle.dicom.seg import compare_with_written, write_seg
 from clinibundle.errors import OutputError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -135,7 +135,8 @@ def test_sides_share_out_the_mask_between_them(mask):
         assert right.any()
 
 
-@given(st.integers(3, 14), st.integers(3, 14), st.integers(0, 6), st.integers(0, 6))
+# The smallest side drawn is a sixth of the largest: more uneven parts are no two sides (the tests above).
+@given(st.integers(3, 14), st.integers(3, 14), st.integers(0, 2), st.integers(0, 2))
 def test_sides_change_places_in_a_mirror(one, other, upper, lower):
     mask = np.zeros((40, 12), bool)
     mask[2 : 2 + one, upper:10] = True

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clinibundle.dicom.seg import Segment
+from clinibundle.dicom.codes import Segment
 from clinibundle.dicom.select import DicomWishes
 from clinibundle.errors import BundleError
 from clinibundle.files import sha256_of

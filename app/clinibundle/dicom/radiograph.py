@@ -16,7 +16,8 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
 
 from clinibundle.checks import Check
 from clinibundle.dicom.codestream import coded_size
-from clinibundle.dicom.index import DAMAGE_TO_DICOM, Instance, quietly
+from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
+from clinibundle.dicom.index import Instance
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
 from clinibundle.volume import Source, Volume

@@ -2,91 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from copy import deepcopy
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import highdicom
 import numpy as np
-from highdicom import SpecificCharacterSetValues
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription, segread
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from clinibundle.dicom.index import DAMAGE_TO_DICOM, quietly
+from clinibundle.dicom.codes import Algorithm, Segment
+from clinibundle.dicom.derived import completed
+from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
 from clinibundle.errors import OutputError
 
 _ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
 # Series made by clinibundle are numbered after those of the scanner, which start at 1.
 _SERIES_NUMBER_OFFSET = 9000
-# Type 2 attributes of the Patient and General Study modules: present, and empty where the source does not know them.
-_TYPE_2 = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "StudyID",
-    "ReferringPhysicianName",
-)
 # Without these nothing can refer to the source.
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_FORMS = {
-    "PatientAge": r"\d{3}[DWMY]",
-    "PatientBirthDate": r"\d{8}",
-    "PatientSex": r"[MFO]",
-    "PatientSize": r"\d+(\.\d*)?",
-    "PatientWeight": r"\d+(\.\d*)?",
-    "StudyDate": r"\d{8}",
-    "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
-}
-_UTF_8 = "ISO_IR 192"
-
-
-class Code(BaseModel):
-    """A coded concept: value, scheme, and meaning in words (PS3.16)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    value: str
-    scheme: str
-    meaning: str
-
-    def as_concept(self) -> CodedConcept:
-        """The same for highdicom."""
-        return CodedConcept(self.value, self.scheme, self.meaning)
-
-
-class Segment(BaseModel):
-    """What a label of the label map means: a row of a bundle's table in `configs/dicom.yaml`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    label: int
-    name: str
-    category: Code
-    type: Code
-
-
-class Algorithm(BaseModel):
-    """Who made the segmentation."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    version: str
-    weights_sha256: str
-    software_version: str
 
 
 def write_seg(
@@ -180,52 +119,6 @@ def compare_with_written(path: Path, masks: NDArray[np.uint8], sources: Sequence
             f"the SEG read back differs from the mask ({differing if differing is not None else found.shape} "
             "voxels or shape); nothing was kept, please report this"
         )
-
-
-def completed(source: Dataset) -> Dataset:
-    """A copy of a source header that a derived object can be made from.
-
-    Empty type 2 attributes are added; values of the wrong form are dropped rather than passed on (dciodvfy would call
-    each an error in our object). What is there and well-formed is copied untouched, nothing is made up.
-    """
-    header = deepcopy(source)
-    for keyword in _TYPE_2:
-        if keyword not in header:
-            setattr(header, keyword, "")
-    for keyword, form in _FORMS.items():
-        value = str(header.get(keyword, "") or "")
-        if value and not (re.fullmatch(form, value) and (form != _FORMS["StudyDate"] or _is_date(value))):
-            if keyword in _TYPE_2:
-                setattr(header, keyword, "")
-            else:
-                delattr(header, keyword)
-    # A Pixel Measures item without a slice thickness, which a film does not have, is allowed by the standard and cannot
-    # be read by highdicom; with spacing left out there is none, and the frames refer to the film's own grid anyway.
-    if "PixelSpacing" in header and ("SliceThickness" not in header or not _is_spacing(header.PixelSpacing)):
-        del header.PixelSpacing
-    if "SpecificCharacterSet" in header and not _is_known_character_set(header.SpecificCharacterSet):
-        # A code extension, as in Japan, or a misspelling: what pydicom made of it is written as Unicode.
-        header.SpecificCharacterSet = _UTF_8
-    return header
-
-
-def _is_date(value: str) -> bool:
-    try:
-        return bool(datetime.strptime(value, "%Y%m%d"))
-    except ValueError:
-        return False
-
-
-def _is_spacing(value: Any) -> bool:
-    try:
-        row, column = (float(part) for part in value)
-    except (TypeError, ValueError):
-        return False
-    return 0 < row < math.inf and 0 < column < math.inf
-
-
-def _is_known_character_set(value: Any) -> bool:
-    return isinstance(value, str) and value in {known.value for known in SpecificCharacterSetValues}
 
 
 def _carry_over(seg: Dataset, source: Dataset) -> None:

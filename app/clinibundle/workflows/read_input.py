@@ -8,7 +8,8 @@ from pathlib import Path
 
 from clinibundle.bundle.description import Bundle
 from clinibundle.checks import Check
-from clinibundle.dicom.index import Index, index_study, looks_like_dicom
+from clinibundle.dicom.header import looks_like_dicom
+from clinibundle.dicom.index import Index, index_study
 from clinibundle.dicom.radiograph import read_radiograph
 from clinibundle.dicom.select import Choice, choose
 from clinibundle.errors import UnreadableInput, UnsuitableInput

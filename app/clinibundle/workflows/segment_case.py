@@ -12,7 +12,8 @@ import numpy as np
 import clinibundle
 from clinibundle.bundle.description import Bundle
 from clinibundle.checks import Check
-from clinibundle.dicom.seg import Algorithm, write_seg
+from clinibundle.dicom.codes import Algorithm
+from clinibundle.dicom.seg import write_seg
 from clinibundle.files import write_json
 from clinibundle.measure.regions import check_limits, measure_flat
 from clinibundle.pictures.write import write_label_map
