@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,10 @@ class Source:
         kind: `dicom`, `picture` (PNG, JPEG, TIFF) or `volume` (NIfTI).
         case: name for files and reports; never a patient's.
         family: the file family that a mask is written in: `png`, `tif` or `nii.gz`.
-        datasets: DICOM only, headers (pydicom data sets, pixels may be dropped) in the order of the volume's slices.
+        datasets: DICOM only, headers (pydicom data sets without pixels) in the order of the volume's slices; a single
+            one for a multi-frame object.
+        paths: DICOM only, the files of the data sets.
+        frames: multi-frame DICOM only, the frame number (from 0) of each slice.
         nifti_header: NIfTI only, the source's header.
     """
 
@@ -31,6 +35,8 @@ class Source:
     case: str
     family: str
     datasets: tuple[Any, ...] = ()
+    paths: tuple[Path, ...] = ()
+    frames: tuple[int, ...] = ()
     nifti_header: Any = None
 
     @property

@@ -11,6 +11,7 @@ from pydicom.fileset import FileSet
 
 from clinibundle.dicom.header import looks_like_dicom, read_header
 from clinibundle.dicom.index import index_study
+from clinibundle.dicom.values import number, text
 from clinibundle.errors import UnreadableInput
 
 
@@ -161,7 +162,10 @@ def test_no_warning_of_the_library_is_left_to_quote_a_header(tmp_path, caplog):
     (tmp_path / "film").write_bytes(whole.replace(b"IS\x02\x0077", b"IS\x02\x007A"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for element in index_study(tmp_path).instances[0].header:
+        header = index_study(tmp_path).instances[0].header
+        assert number(header, "InstanceNumber") is None
+        assert text(header, "InstanceNumber") == "7A"
+        for element in read_header(tmp_path / "film"):
             str(element.value)
     assert [str(warning.message) for warning in caught] == []
     assert caplog.text == ""

@@ -10,6 +10,9 @@ import struct
 
 _J2K_START = b"\xff\x4f\xff\x51"
 _JPEG_START = b"\xff\xd8"
+_END = b"\xff\xd9"
+# Writers pad to an even length; some to more.
+_LONGEST_PADDING = 16
 _START_OF_SCAN = 0xDA
 # Start of frame: C0 to CF but for Huffman tables, arithmetic conditioning and a reserved one; F7 is JPEG-LS.
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
@@ -26,6 +29,16 @@ def coded_size(frame: bytes) -> tuple[int, int] | None:
         return _jpeg_size(frame) if frame.startswith(_JPEG_START) else None
     except (struct.error, IndexError):
         return None
+
+
+def is_cut(frame: bytes) -> bool:
+    """Whether a JPEG, JPEG-LS or JPEG 2000 stream lacks the marker it has to end with; some codecs do not mind.
+
+    All of them end with FF D9 (ISO 10918-1 B.1.1.3, ISO 14495-1 C.1.3, ISO 15444-1 A.4.4), and may be padded.
+    """
+    if not frame.startswith((_J2K_START, _JPEG_START)):
+        return False
+    return not frame.rstrip(b"\0").endswith(_END) and _END not in frame[-_LONGEST_PADDING:]
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ _DEFER_ABOVE_BYTES = 64 * 1024
 _PREAMBLE_BYTES = 132
 # A header without preamble starts with an element of group 0002 or 0008, little endian (PS3.10 7.1, older practice).
 _STARTS_WITHOUT_PREAMBLE = (b"\x08\x00", b"\x02\x00")
+NO_IDENTITY = "its DICOM header lacks SOPClassUID or SOPInstanceUID: it is damaged or no image"
 DAMAGE_TO_DICOM = (*DAMAGE, BytesLengthException, InvalidDicomError)
 """What pydicom and its codecs raise on a damaged file."""
 
@@ -43,7 +44,7 @@ def read_header(path: Path) -> Dataset:
     if "DirectoryRecordSequence" in header:
         raise UnreadableInput("it is a DICOMDIR, an index without pictures; name the folder it lies in")
     if not header.get("SOPInstanceUID") or not header.get("SOPClassUID"):
-        raise UnreadableInput("its DICOM header lacks SOPClassUID or SOPInstanceUID: it is damaged or no image")
+        raise UnreadableInput(NO_IDENTITY)
     return header
 
 

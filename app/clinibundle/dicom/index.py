@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from clinibundle.dicom.header import read_header
+from clinibundle.dicom.header import NO_IDENTITY, read_header
+from clinibundle.dicom.values import raw, text
+from clinibundle.dicom.walk import Walked, walk_header
 from clinibundle.errors import UnreadableInput
 
+_READERS = 4
+_PATIENT = ("PatientName", "PatientID", "PatientBirthDate")
 # Shorter parts of a name or id occur in any path.
 _PATIENT_PART_LENGTH = 3
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One DICOM file: where it is, a name that may be shown, and its header without pixels.
+    """One DICOM file and its header without pixels.
 
-    The name is the path relative to the input, or the number of the file where that path holds a patient's name, id or
-    birth date.
+    Attributes:
+        path: where it is.
+        name: what may be shown: the path relative to the input, or the number of the file where that path holds a
+            patient's name, id or birth date.
+        header: its short public elements; `header.read_header(path)` has all.
+        transfer_syntax: UID; empty where only pydicom can say.
+        pixel_offset: where in the file the pixels start; None where only pydicom can say.
+        pixel_bytes: their length; None if it is not defined or not known.
     """
 
     path: Path
     name: str
     header: Dataset
+    transfer_syntax: str = ""
+    pixel_offset: int | None = None
+    pixel_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,47 +61,78 @@ class Index:
     skipped: tuple[Skipped, ...]
 
 
-def index_study(path: Path) -> Index:
+def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
     """Reads the headers below a folder, or of one file.
 
     A file that turns up twice (one SOPInstanceUID) is taken once. Files are sorted by name, so that the result does not
     depend on the file system.
+
+    Args:
+        path: of the folder or file.
+        advance: called once for each file that was looked at.
 
     Raises:
         UnreadableInput: if there is nothing at `path`.
     """
     if not path.exists():
         raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    read = [_header_or_reason(file) for file in files]
+    files = _files_below(path) if path.is_dir() else [path]
+    read = _read_all(files, advance or (lambda: None))
     names = _names_to_show(
-        [str(file.relative_to(path)) if path.is_dir() else file.name for file in files],
-        [header for header in read if isinstance(header, Dataset)],
+        [os.path.relpath(file, path) if path.is_dir() else file.name for file in files],
+        [found.header for found in read if isinstance(found, Walked)],
     )
     instances: dict[str, Instance] = {}
     skipped: list[Skipped] = []
-    for file, name, header in zip(files, names, read, strict=True):
-        if isinstance(header, str):
-            skipped.append(Skipped(name, header))
+    for file, name, found in zip(files, names, read, strict=True):
+        if isinstance(found, str):
+            skipped.append(Skipped(name, found))
             continue
-        uid = str(header.SOPInstanceUID)
+        uid = text(found.header, "SOPInstanceUID")
         if uid in instances:
             skipped.append(Skipped(name, f"a second copy of {instances[uid].name}"))
         else:
-            instances[uid] = Instance(file, name, header)
+            place = (found.transfer_syntax, found.pixel_offset, found.pixel_bytes)
+            instances[uid] = Instance(file, name, found.header, *place)
     return Index(tuple(instances.values()), tuple(skipped))
 
 
-def _header_or_reason(file: Path) -> Dataset | str:
+def _files_below(folder: Path) -> list[Path]:
+    """All files of a folder and its folders, sorted by name; links to folders are not followed."""
+    return sorted(Path(at) / file for at, _, files in os.walk(folder) for file in files)
+
+
+def _read_all(files: Sequence[Path], advance: Callable[[], None]) -> list[Walked | str]:
+    """The header of each file, or why there is none."""
+
+    def read(file: Path) -> Walked | str:
+        found = _header_or_reason(file)
+        advance()
+        return found
+
+    # Threads: walking holds Python's lock, waiting for a disk or a file server does not.
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(read, files))
+
+
+def _header_or_reason(file: Path) -> Walked | str:
     try:
-        return read_header(file)
+        walked = walk_header(file)
+        if walked is None:
+            return Walked(read_header(file), "", None, None)
     except UnreadableInput as error:
         return str(error)
+    except OSError as error:
+        return f"it cannot be read ({type(error).__name__})"
+    if not text(walked.header, "SOPInstanceUID") or not text(walked.header, "SOPClassUID"):
+        return NO_IDENTITY
+    return walked
 
 
 def _names_to_show(paths: Sequence[str], headers: Iterable[Dataset]) -> list[str]:
     """The paths, with `file 3` for the third of them if a patient of the input can be told from it."""
-    parts = {part for header in headers for part in _patient_parts(header)}
+    patients = {tuple(raw(header, keyword) for keyword in _PATIENT): header for header in headers}
+    parts = {part for header in patients.values() for part in _patient_parts(*(text(header, k) for k in _PATIENT))}
     plain = [_only_letters_and_digits(path) for path in paths]
     return [
         f"file {number}" if any(part in letters for part in parts) else path
@@ -94,10 +140,9 @@ def _names_to_show(paths: Sequence[str], headers: Iterable[Dataset]) -> list[str
     ]
 
 
-def _patient_parts(header: Dataset) -> set[str]:
-    names = str(header.get("PatientName") or "").split("=")
-    parts = [*names, *(part for name in names for part in re.split(r"[\W\d_]+", name))]
-    parts += [str(header.get("PatientID") or ""), str(header.get("PatientBirthDate") or "")]
+def _patient_parts(name: str, patient_id: str, birth_date: str) -> set[str]:
+    names = name.split("=")
+    parts = [*names, *(part for name in names for part in re.split(r"[\W\d_]+", name)), patient_id, birth_date]
     plain = {_only_letters_and_digits(part) for part in parts}
     return {part for part in plain if len(part) >= _PATIENT_PART_LENGTH}
 

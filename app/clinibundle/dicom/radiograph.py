@@ -6,30 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut
-from pydicom.uid import UID, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID
 
 from clinibundle.checks import Check
-from clinibundle.dicom.codestream import coded_size
-from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
+from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly, read_header
 from clinibundle.dicom.index import Instance
+from clinibundle.dicom.pixels import check_size, decode, read_whole
+from clinibundle.dicom.values import text, whole
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
 from clinibundle.volume import Source, Volume
 
-# The largest detectors have about 5000 x 6000 pixels; what declares more is damaged or made to exhaust memory.
-MAX_PIXELS = 20_000 * 20_000 // 4
 # Film pixels are 0.05 to 0.5 mm, of pictures made smaller for teaching up to some mm.
 PLAUSIBLE_SPACING_MM = (0.01, 5.0)
 # A picture this flat or small holds nothing to outline.
 MIN_SIDE_PIXELS = 64
-
-_PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def read_radiograph(instance: Instance) -> Volume:
@@ -42,10 +37,10 @@ def read_radiograph(instance: Instance) -> Volume:
         UnsuitableInput: if it is no grey single-frame picture, or too small.
         UnreadableInput: if its pixels are absent, truncated, damaged or coded in a way no installed codec reads.
     """
-    header = instance.header
-    checks = [_check_form(header, instance.name)]
-    dataset = _read_whole(instance)
-    stored = _decode(dataset, instance.name)
+    checks = [_check_form(instance.header, instance.name)]
+    dataset = read_whole(instance)
+    header = read_header(instance.path)
+    stored = decode(dataset, instance.name)
     padding = _padding_mask(header, stored)
     values = _with_meaning(stored, dataset, instance.name)
     values, polarity = _to_monochrome2(values, _photometric(header), padding)
@@ -53,13 +48,13 @@ def read_radiograph(instance: Instance) -> Volume:
     if padding is not None:
         values[padding] = values[~padding].min()
         share = float(padding.mean())
-        text = f"{share:.1%} of the pixels are padding, taken as background"
-        checks.append(Check("padding", "fixed", round(share, 4), None, text))
+        detail = f"{share:.1%} of the pixels are padding, taken as background"
+        checks.append(Check("padding", "fixed", round(share, 4), None, detail))
     checks.append(_check_contrast(values, instance.name))
     if str(header.get("LossyImageCompression", "")) == "01":
         ratio = header.get("LossyImageCompressionRatio")
-        text = "the picture was compressed with loss; fine structure may be missing"
-        checks.append(Check("lossy_compression", "warning", str(ratio) if ratio else None, None, text))
+        detail = "the picture was compressed with loss; fine structure may be missing"
+        checks.append(Check("lossy_compression", "warning", str(ratio) if ratio else None, None, detail))
     if str(header.get("BurnedInAnnotation", "")).upper() == "YES":
         checks.append(
             Check("burned_in_annotation", "warning", "YES", "NO", "the picture itself may show who the patient is")
@@ -71,7 +66,7 @@ def read_radiograph(instance: Instance) -> Volume:
         affine_lps=None,
         spacing_mm=None if spacing is None else (spacing.column_mm, spacing.row_mm),
         meaning="grey",
-        source=Source("dicom", short_hash(str(header.SOPInstanceUID)), "png", (header,)),
+        source=Source("dicom", short_hash(str(header.SOPInstanceUID)), "png", (header,), (instance.path,)),
         checks=tuple(checks),
         facts=_facts(header),
     )
@@ -125,17 +120,14 @@ def _shown(spacing: FilmSpacing) -> list[float]:
 
 
 def _check_form(header: Dataset, name: str) -> Check:
-    frames = _whole_number(header, "NumberOfFrames", default=1)
-    rows, columns = _whole_number(header, "Rows", 0), _whole_number(header, "Columns", 0)
+    frames = whole(header, "NumberOfFrames", 1)
+    rows, columns = whole(header, "Rows"), whole(header, "Columns")
     photometric = _photometric(header)
-    if not rows or not columns:
-        raise UnreadableInput(f"'{name}' has no picture: Rows and Columns are missing; name an image object")
+    check_size(header, name)
     if frames != 1:
         raise UnsuitableInput(f"'{name}' has {frames} frames; this bundle takes radiographs of a single frame")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnsuitableInput(f"'{name}' is a {photometric or 'colourless'} picture; expected grey (MONOCHROME1 or 2)")
-    if rows * columns > MAX_PIXELS:
-        raise UnreadableInput(f"'{name}' declares {rows} × {columns} pixels, more than the limit of {MAX_PIXELS}")
     if min(rows, columns) < MIN_SIDE_PIXELS:
         raise UnsuitableInput(
             f"'{name}' has {rows} × {columns} pixels; expected at least {MIN_SIDE_PIXELS} on each side"
@@ -146,76 +138,7 @@ def _check_form(header: Dataset, name: str) -> Check:
 
 
 def _photometric(header: Dataset) -> str:
-    return str(header.get("PhotometricInterpretation", "")).strip()
-
-
-def _whole_number(header: Dataset, keyword: str, default: int) -> int:
-    try:
-        return int(header.get(keyword) or default)
-    except (TypeError, ValueError, OverflowError):
-        return default
-
-
-def _read_whole(instance: Instance) -> Dataset:
-    try:
-        with quietly():
-            dataset = pydicom.dcmread(instance.path, force=True)
-    except DAMAGE_TO_DICOM as error:
-        raise UnreadableInput(
-            f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again"
-        ) from error
-    if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
-        raise UnreadableInput(
-            f"'{instance.name}' holds no pixels: it is truncated or was sent without them; send it again"
-        )
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        # Without file meta information only the default transfer syntax is allowed (PS3.5 section 10).
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    return dataset
-
-
-def _decode(dataset: Dataset, name: str) -> NDArray[Any]:
-    syntax = UID(str(dataset.file_meta.TransferSyntaxUID), IGNORE)
-    try:
-        with quietly():
-            if syntax.is_compressed:
-                _check_coded_size(dataset, name)
-            else:
-                _check_length(dataset, name)
-            if syntax == RLELossless:
-                # The other decoder ends in a panic on damaged streams, which is no Exception.
-                dataset.pixel_array_options(decoding_plugin="pydicom")
-            stored = np.asarray(dataset.pixel_array)
-            expected = (dataset.Rows, dataset.Columns)
-    except DAMAGE_TO_DICOM as error:
-        raise UnreadableInput(
-            f"the pixels of '{name}' cannot be decoded ({syntax.name}): they are damaged or truncated, "
-            "or no codec for them is installed"
-        ) from error
-    if stored.shape != expected:
-        raise UnreadableInput(f"'{name}' decodes to {stored.shape}, its header says {expected}")
-    return stored
-
-
-def _check_length(dataset: Dataset, name: str) -> None:
-    # pydicom tells this as well, after it has read what there is; said here in our words and with both numbers.
-    expected = (
-        dataset.Rows * dataset.Columns * _whole_number(dataset, "SamplesPerPixel", 1) * dataset.BitsAllocated // 8
-    )
-    found = len(dataset.get("PixelData", b"") or b"")
-    if "PixelData" in dataset and found < expected:
-        raise UnreadableInput(
-            f"'{name}' is truncated: {found} bytes of pixels, expected {expected}; ask for it to be sent again"
-        )
-
-
-def _check_coded_size(dataset: Dataset, name: str) -> None:
-    found = coded_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
-    if found not in (None, (dataset.Rows, dataset.Columns)):
-        raise UnreadableInput(
-            f"'{name}' holds a compressed picture of {found}, its header says ({dataset.Rows}, {dataset.Columns}): "
-            "it is damaged; ask for it to be sent again"
-        )
+    return text(header, "PhotometricInterpretation")
 
 
 def _with_meaning(stored: NDArray[Any], dataset: Dataset, name: str) -> NDArray[np.float32]:
@@ -249,8 +172,8 @@ def _to_monochrome2(
     # Turned within the picture's own range: the same picture as a film whose largest value is white.
     picture = values if padding is None else values[~padding]
     turned = picture.max() + picture.min() - values
-    text = "grey values were turned once, so that bright is dense"
-    return turned, Check(name, "fixed", photometric, "MONOCHROME2", text)
+    detail = "grey values were turned once, so that bright is dense"
+    return turned, Check(name, "fixed", photometric, "MONOCHROME2", detail)
 
 
 def _check_contrast(values: NDArray[np.float32], name: str) -> Check:

@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from clinibundle.checks import Check
 from clinibundle.dicom.index import Index, Instance
+from clinibundle.dicom.values import text, texts
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 
 Verdict = Literal["fits", "preferred", "unknown", "doubtful", "refused"]
@@ -89,7 +89,7 @@ class Candidate:
     @property
     def series(self) -> str:
         """The end of its series UID, enough to tell series of a study apart without naming anybody."""
-        return "…" + str(self.instance.header.get("SeriesInstanceUID", "unknown"))[-8:]
+        return "…" + text(self.instance.header, "SeriesInstanceUID")[-8:]
 
     def checks(self) -> list[Check]:
         """The reasons in the form that measurements and report show."""
@@ -125,7 +125,7 @@ def choose(index: Index, wishes: DicomWishes, series_uid: str | None = None) -> 
     if not instances:
         raise UnreadableInput(_nothing_readable(index))
     if series_uid is not None:
-        instances = tuple(i for i in instances if str(i.header.get("SeriesInstanceUID", "")) == series_uid)
+        instances = tuple(i for i in instances if text(i.header, "SeriesInstanceUID") == series_uid)
         if not instances:
             raise UnsuitableInput(f"no series {series_uid} in the input; leave out --series to see what there is")
     candidates = sorted((judge(i, wishes.rules) for i in instances), key=lambda c: (bool(c.refusals), -c.score))
@@ -179,14 +179,7 @@ def _because(rule: Rule) -> str:
 
 
 def _values(header: Dataset, keywords: Sequence[str]) -> list[str]:
-    values: list[str] = []
-    for keyword in keywords:
-        value = header.get(keyword)
-        for part in value if isinstance(value, MultiValue | list) else [value]:
-            text = str(part).strip() if part is not None else ""
-            if text:
-                values.append(text)
-    return values
+    return [value for keyword in keywords for value in texts(header, keyword)]
 
 
 def _nothing_readable(index: Index) -> str:
@@ -206,7 +199,7 @@ def _none_fits(candidates: Sequence[Candidate]) -> str:
 
 
 def _tie(best: Sequence[Candidate]) -> str:
-    uids = sorted({str(candidate.instance.header.get("SeriesInstanceUID", "unknown")) for candidate in best})
+    uids = sorted({text(candidate.instance.header, "SeriesInstanceUID") for candidate in best})
     if len(uids) == 1:
         return (
             f"{len(best)} pictures of one series fit equally well ({', '.join(c.instance.name for c in best)}); "

@@ -1,0 +1,93 @@
+"""Slices: the single pictures that volumes are made of, of one-frame files and of enhanced multi-frame ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly, read_header
+from clinibundle.dicom.index import Instance
+from clinibundle.dicom.values import whole
+from clinibundle.errors import UnreadableInput
+
+MAX_FRAMES = 20_000
+# A frame's functional groups under the names that single-frame objects use (PS3.3 C.7.6.16, C.8.13, C.8.15).
+_RENAMED = {
+    "EffectiveEchoTime": "EchoTime",
+    "FrameType": "ImageType",
+    "TemporalPositionIndex": "TemporalPositionIdentifier",
+}
+_RENAMED |= {"FrameAcquisitionNumber": "AcquisitionNumber"}
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One picture of a volume.
+
+    Attributes:
+        instance: the file that it is in.
+        frame: its number in that file, from 0.
+        header: its own attributes; of a frame, those of the file with its functional groups laid over them.
+    """
+
+    instance: Instance
+    frame: int
+    header: Dataset
+
+    @property
+    def name(self) -> str:
+        """For messages: the file, and the frame where there are several."""
+        several = whole(self.instance.header, "NumberOfFrames", 1) > 1
+        return f"{self.instance.name}, frame {self.frame + 1}" if several else self.instance.name
+
+
+def slices_of(instance: Instance) -> list[Slice]:
+    """The slices of a file.
+
+    Raises:
+        UnreadableInput: if a multi-frame header is damaged or declares more frames than anybody can mean.
+    """
+    frames = whole(instance.header, "NumberOfFrames", 1)
+    if frames <= 1:
+        return [Slice(instance, 0, instance.header)]
+    if frames > MAX_FRAMES:
+        raise UnreadableInput(f"'{instance.name}' declares {frames} frames, more than the limit of {MAX_FRAMES}")
+    # The index keeps no sequences.
+    full = read_header(instance.path)
+    try:
+        with quietly():
+            shared = list(_groups(full.get("SharedFunctionalGroupsSequence") or ()))
+            own = list(full.get("PerFrameFunctionalGroupsSequence") or ())
+            if own and len(own) != frames:
+                raise UnreadableInput(
+                    f"'{instance.name}' declares {frames} frames and describes {len(own)}; ask for it to be sent again"
+                )
+            described = own or [Dataset() for _ in range(frames)]
+            return [
+                Slice(instance, number, _laid_over(instance.header, [*shared, *_groups([groups])]))
+                for number, groups in enumerate(described)
+            ]
+    except DAMAGE_TO_DICOM as error:
+        raise UnreadableInput(f"the functional groups of '{instance.name}' are damaged; send it again") from error
+
+
+def _groups(items: Sequence[Dataset]) -> Iterator[Dataset]:
+    """The single items of the functional group sequences in the first of the items."""
+    for item in list(items)[:1]:
+        for element in item:
+            if element.VR == "SQ" and not element.tag.is_private and element.value:
+                yield element.value[0]
+
+
+def _laid_over(header: Dataset, groups: Sequence[Dataset]) -> Dataset:
+    frame = Dataset({tag: header.get_item(tag) for tag in list(header.keys())})
+    frame.set_original_encoding(*header.original_encoding, header.original_character_set)
+    for group in groups:
+        for element in group:
+            if element.VR == "SQ" or element.tag.is_private or not element.keyword:
+                continue
+            keyword = _RENAMED.get(element.keyword, element.keyword)
+            setattr(frame, keyword, element.value)
+    return frame
