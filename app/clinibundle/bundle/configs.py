@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
+import pydoc
+import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +28,39 @@ def read_config(
     Args:
         bundle: folder of the bundle; `bundle_root` is set to it, so that it runs from anywhere.
         name: `train`, `evaluate`, `inference`.
-        overlays: files, later ones win; what they set must exist in the config, or be a component or import. What only
-            another config of the bundle has is left out: `hardware/cpu` is for training and inference alike.
-        settings: id to value, as `--set id=value` gives them.
+        overlays: files, later ones win; what they set must have a place in one of the bundle's configs, or be a
+            component or import. What has its place in another config only is left out: `hardware/cpu` is for training
+            and inference alike.
+        settings: id to value, as `--set id=value` gives them; each must have a place in this config.
 
     Raises:
         BundleError: if there is no such config, or it cannot be read.
-        UsageError: if an overlay or setting names an id that the config does not have.
+        UsageError: if an overlay or setting names an id that has no place.
     """
     # MONAI tells at every reader which optional codecs are absent.
     logging.getLogger("monai").setLevel(logging.ERROR)
+
+    try:
+        parser = _parser_of(config_file(bundle, name))
+        files = [_config_file_or_none(bundle, other) for other in _WORKFLOWS if other != name and overlays]
+        others = [_parser_of(file) for file in files if file is not None]
+        for overlay in overlays:
+            _put_on(parser, others, _read_overlay(overlay), overlay.name)
+    except yaml.YAMLError as error:
+        raise BundleError(f"a config is no valid YAML: {' '.join(str(error).split())}") from error
+    for key, value in (settings or {}).items():
+        if not _has_place(parser, _normal(key)):
+            raise _no_such_id("--set", _normal(key), [parser])
+        parser[key] = value
+    parser["bundle_root"] = str(bundle)
+    return parser
+
+
+def _parser_of(file: Path) -> Any:
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()
-    try:
-        parser.read_config(str(config_file(bundle, name)))
-        known = all_ids(parser.get())
-        elsewhere = _ids_of_other_configs(bundle, name) - known if overlays else set()
-        for overlay in overlays:
-            content = _read_overlay(overlay)
-            fitting = {key: value for key, value in content.items() if _plain(key) not in elsewhere}
-            _refuse_unknown_ids(fitting, known, overlay.name)
-            parser.update(fitting)
-    except yaml.YAMLError as error:
-        raise BundleError(f"a config is no valid YAML: {' '.join(str(error).split())}") from error
-    _refuse_unknown_ids(settings or {}, known, "--set")
-    parser.update({**(settings or {}), "bundle_root": str(bundle)})
+    parser.read_config(str(file))
     return parser
 
 
@@ -91,21 +103,11 @@ def _read_overlay(overlay: Path) -> dict[str, Any]:
     return content
 
 
-def _ids_of_other_configs(bundle: Path, name: str) -> set[str]:
-    from monai.bundle import ConfigParser
-
-    ids: set[str] = set()
-    for other in _WORKFLOWS:
-        path = _config_file_or_none(bundle, other) if other != name else None
-        ids |= set() if path is None else all_ids(ConfigParser.load_config_file(str(path)))
-    return ids
-
-
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """`id=value` pairs as a mapping; values are read as YAML, so that 3, true, null and [1, 2] mean what they say.
 
     Raises:
-        UsageError: if a pair has no `=`, or its value is no YAML.
+        UsageError: if a pair has no `=`, or its value is no YAML, or nothing that JSON can hold.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -113,9 +115,13 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UsageError(f"--set '{pair}': expected id=value, as in --set epochs=10")
         try:
-            settings[_normal(key)] = yaml.safe_load(text)
+            settings[_normal(key)] = value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UsageError(f"--set '{pair}': the value is no YAML; quote it") from error
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"--set '{pair}': a config holds neither dates nor infinite numbers; quote it") from error
     return settings
 
 
@@ -128,20 +134,79 @@ def _plain(key: object) -> str:
     return _normal(str(key).removeprefix("+"))
 
 
-def _refuse_unknown_ids(content: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in content:
+def _put_on(parser: Any, others: Sequence[Any], content: Mapping[str, Any], where: str) -> None:
+    """Sets an overlay's ids in every config that has a place for them, so that later ids of it find what these bring.
+
+    Raises:
+        UsageError: if no config has a place for an id.
+    """
+    from monai.bundle.utils import merge_kv
+
+    for key, value in content.items():
         plain = _plain(key)
-        parent = plain.rpartition("::")[0]
-        # `a#b` may add b to an existing a; a new top-level id of an import or helper expression is fine in a file.
-        if plain in known or (parent and parent in known):
-            continue
-        value = content[key]
-        if where != "--set" and isinstance(value, str | dict) and _defines_something(value):
-            known.add(plain)
-            continue
-        raise UsageError(f"{where}: the config has no id '{plain}'{did_you_mean(plain, known)}")
+        fitting = [one for one in (parser, *others) if _has_place(one, plain)]
+        if not fitting and _brings_a_part(value, plain) and _may_grow(parser, plain):
+            fitting = [parser]
+        if not fitting:
+            raise _no_such_id(where, plain, [parser, *others])
+        for one in fitting:
+            try:
+                merge_kv(one, str(key), deepcopy(value))
+            except ValueError as error:
+                raise UsageError(
+                    f"{where}: '{key}' adds to a list or mapping, and '{plain}' is neither, or not of the same kind"
+                ) from error
 
 
-def _defines_something(value: str | dict[str, Any]) -> bool:
-    # An overlay may bring components and imports of its own, which other ids of it refer to.
-    return value.startswith("$import ") if isinstance(value, str) else "_target_" in value
+def _has_place(parser: Any, plain: str) -> bool:
+    """Whether the config has the id, or a component that takes an argument of that name."""
+    if plain in parser:
+        return True
+    parent, _, name = plain.rpartition("::")
+    arguments = _arguments(parser, parent)
+    return arguments is None or name in arguments
+
+
+def _arguments(parser: Any, component: str) -> set[str] | None:
+    """Names of the arguments that a component takes, none if there is no component of this id.
+
+    Returns:
+        None if it takes any, or it cannot be told: it cannot be imported, or hides what it takes.
+    """
+    from monai.bundle import ConfigComponent
+
+    config = parser.get(component) if component else None
+    if not isinstance(config, dict) or "_target_" not in config:
+        return set()
+    with warnings.catch_warnings():
+        # MONAI warns where two of its modules have a component of the name.
+        warnings.simplefilter("ignore")
+        target = ConfigComponent(config=config, locator=parser.locator).resolve_module_name()
+        try:
+            parameters = inspect.signature(pydoc.locate(str(target))).parameters  # type: ignore[arg-type]
+        except (pydoc.ErrorDuringImport, TypeError, ValueError):
+            return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return {*parameters, *ConfigComponent.non_arg_keys}
+
+
+def _may_grow(parser: Any, plain: str) -> bool:
+    """Whether a new id may be put there: at the top, or in a plain mapping."""
+    parent = plain.rpartition("::")[0]
+    config = parser.get(parent) if parent else {}
+    return isinstance(config, dict) and "_target_" not in config
+
+
+def _brings_a_part(value: Any, plain: str) -> bool:
+    """Whether a new id of an overlay is meant: a component or import, or, in a mapping, a reference to one."""
+    if isinstance(value, str):
+        return value.startswith(("$import ", "@") if "::" in plain else "$import ")
+    return isinstance(value, dict) and ("_target_" in value or any(_brings_a_part(v, plain) for v in value.values()))
+
+
+def _no_such_id(where: str, plain: str, parsers: Sequence[Any]) -> UsageError:
+    known = {one for parser in parsers for one in all_ids(parser.get())}
+    parent = plain.rpartition("::")[0]
+    known |= {f"{parent}::{name}" for parser in parsers for name in _arguments(parser, parent) or ()}
+    return UsageError(f"{where}: the config has no id '{plain}'{did_you_mean(plain, known)}")
