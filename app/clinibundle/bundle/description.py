@@ -8,15 +8,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from clinibundle.dicom.codes import Segment
 from clinibundle.dicom.select import DicomWishes
-from clinibundle.errors import BundleError
+from clinibundle.errors import BundleError, did_you_mean
 from clinibundle.files import sha256_of
 from clinibundle.measure.regions import Finding, Limit
 
 Model = TypeVar("Model", bound=BaseModel)
+
+LOWER_IS_BETTER = {
+    "dice": False,
+    "iou": False,
+    "hd95": True,
+    "accuracy": False,
+    "sensitivity": False,
+    "specificity": False,
+    "ppv": False,
+    "npv": False,
+}
+"""Every metric that a bundle may name, and whether less of it is better; `metrics.binary` computes them."""
+
+
+def without_unit(metric: str) -> str:
+    """The metric as a bundle names it: `hd95` of `hd95_mm` and `hd95_px`."""
+    return metric.removesuffix("_px").removesuffix("_mm")
 
 
 class WeightsLicence(BaseModel):
@@ -59,6 +77,16 @@ class MeasureDescription(BaseModel):
     limits: list[Limit] = []
     metrics: list[str] = ["dice"]
     also_compare: dict[str, str] = {}
+
+    @field_validator("metrics")
+    @classmethod
+    def _refuse_unknown(cls, metrics: list[str]) -> list[str]:
+        for metric in metrics:
+            if metric not in LOWER_IS_BETTER:
+                meant = did_you_mean(metric, LOWER_IS_BETTER)
+                known = ", ".join(LOWER_IS_BETTER)
+                raise PydanticCustomError("metric", f"there is no metric '{metric}'{meant}; there are {known}")
+        return metrics
 
 
 class Column(BaseModel):
@@ -135,8 +163,24 @@ class Bundle:
 
     @cached_property
     def measure(self) -> MeasureDescription:
-        """configs/measure.yaml."""
-        return _validated(MeasureDescription, self.root / "configs" / "measure.yaml")
+        """configs/measure.yaml.
+
+        Raises:
+            BundleError: if it is not in order, or the main metric of metadata.json is none of those it names.
+        """
+        found = _validated(MeasureDescription, self.root / "configs" / "measure.yaml")
+        main, named = self.metadata.main_metric, [*found.metrics, *found.also_compare]
+        if main not in named:
+            raise BundleError(
+                f"{self.name}/configs/metadata.json: the main_metric '{main}'{did_you_mean(main, named)} is none of "
+                f"those that measure.yaml names: {', '.join(named)}; name one of them"
+            )
+        return found
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less of the main metric is better; the further comparisons of measure.yaml are Dice."""
+        return LOWER_IS_BETTER.get(self.metadata.main_metric, False)
 
     @cached_property
     def report(self) -> ReportDescription:
