@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import shlex
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
+import monai
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigWorkflow
 
+from clinibundle import __version__ as clinibundle_version
 from clinibundle.bundle.description import Bundle
 from clinibundle.console import Talk
-from clinibundle.errors import ClinibundleError, DataFolderError, UsageError
+from clinibundle.errors import ClinibundleError, DataFolderError, OutputError, UsageError
 from clinibundle.workflows.train import newest_checkpoint, train
 from command_line import Program, Ran, files_in, write_squares
 
@@ -120,6 +127,92 @@ def test_resume_goes_on_with_the_newest_run(lungs, tmp_path: Path) -> None:
     assert run.out == f"best weights: {newest / 'model.pt'}\n"
 
 
+def test_resume_goes_on_with_the_run_that_was_trained_last_whatever_its_name(toy, tmp_path: Path) -> None:
+    newest = toy()
+    for name, age_s in (("multi_gpu", 3600), ("zz", 60)):
+        other = newest.with_name(name)
+        shutil.copytree(newest, other)
+        for file in other.iterdir():
+            os.utime(file, ns=(0, file.stat().st_mtime_ns - age_s * 10**9))
+    assert newest_checkpoint(newest.parent) == newest / "checkpoint_epoch=1.pt"
+    os.utime(newest.with_name("zz") / "checkpoint_epoch=1.pt")
+    assert newest_checkpoint(newest.parent) == newest.with_name("zz") / "checkpoint_epoch=1.pt"
+
+
+def test_a_run_records_what_it_was_run_with(toy_bundle: Path, tmp_path: Path, clinibundle: Program) -> None:
+    write_squares(tmp_path / "data", "bj")
+    config = toy_bundle / "configs" / "train.yaml"
+    config.write_text(config.read_text() + "seed: 20\n")
+    (tmp_path / "slow.yaml").write_text("learning_rate: 0.001\n")
+    command = ("train", toy_bundle, "--dataset-dir", "data", "--overlay", "slow.yaml", "--overlay", "hardware/cpu")
+    (tmp_path / "configs" / "hardware").mkdir(parents=True)
+    (tmp_path / "configs" / "hardware" / "cpu.yaml").write_text("device: $torch.device('cpu')\n")
+    assert clinibundle(*command, "--epochs", 3, "--set", "seed=[1, null]").code == 0
+    folder = tmp_path / "runs" / "toy_bright" / "one"
+    record = json.loads((folder / "run.json").read_text())
+    assert datetime.fromisoformat(record.pop("started_at")).tzinfo is not None
+    assert record.pop("command").startswith("python -m monai.bundle run training ")
+    assert record == {
+        "bundle": "toy_bright",
+        "version": "0.2.0",
+        "overlays": ["slow.yaml", "configs/hardware/cpu.yaml"],
+        "settings": {"seed": [1, None], "epochs": 3},
+        "dataset_dir": "data",
+        "device": None,
+        "seed": [1, None],
+        "resumed_from": None,
+        "versions": {
+            "clinibundle": clinibundle_version, "monai": monai.__version__, "torch": torch.__version__,
+        },
+    }  # fmt: skip
+    overlay = yaml.safe_load((folder / "overlay.yaml").read_text())
+    assert overlay.keys() == {"dataset_dir", "output_dir", "run_dir", "learning_rate", "epochs", "seed"}
+
+    assert clinibundle(*command[:4], "--epochs", 4, "--resume", "--device", "cpu").code == 0
+    assert json.loads((folder / "run.json").read_text())["settings"]["epochs"] == 3
+    again = json.loads((folder / "run-2.json").read_text())
+    assert again["resumed_from"] == "checkpoint_epoch=3.pt" and again["overlays"] == [] and again["seed"] == 20
+    assert (again["settings"], again["device"]) == ({"epochs": 4}, "cpu")
+    assert yaml.safe_load((folder / "overlay-2.yaml").read_text())["epochs"] == 4
+
+
+def test_the_recorded_command_does_the_same_again(lungs, tmp_path: Path) -> None:
+    assert lungs("--epochs", 1, "--set", "loss#lambda_ce=0.5", "--set", "fold=null").code == 0
+    folder = only_run(tmp_path)
+    first = weights_of(folder, "checkpoint_epoch=1.pt")
+    for file in folder.glob("*.pt"):
+        file.unlink()
+    command = shlex.split(json.loads((folder / "run.json").read_text())["command"])
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", *command[1:]],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert same(first, weights_of(folder, "checkpoint_epoch=1.pt"))
+
+
+def test_what_only_another_config_has_is_left_out(toy_bundle: Path, tmp_path: Path, clinibundle: Program) -> None:
+    write_squares(tmp_path / "data", "bj")
+    (tmp_path / "other.yaml").write_text("inferer#overlap: 0.5\nweights: mine.pt\nepochs: 2\n+training: [$print()]\n")
+    assert clinibundle("train", toy_bundle, "--dataset-dir", "data", "--overlay", "other.yaml").code == 0
+    kept = yaml.safe_load((tmp_path / "runs" / "toy_bright" / "one" / "overlay.yaml").read_text())
+    assert kept.keys() == {"dataset_dir", "output_dir", "run_dir", "epochs", "training"}
+    assert kept["training"][-1] == "$print()" and len(kept["training"]) == 3
+
+
+def test_a_mistyped_argument_of_the_bundles_own_component_is_refused(lungs) -> None:
+    run = lungs("--set", "loss#lambda_cee=0.5")
+    assert run.code == 2 and "no id 'loss::lambda_cee' (did you mean 'loss::lambda_ce'?)" in run.err
+
+
+def test_a_folder_that_cannot_be_written_into_is_refused(toy, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OutputError, match=r"cannot write into '.*file/run': Not a directory; name another --output-dir"
+    ):
+        toy({"run_dir": str(tmp_path / "file" / "run")})
+
+
 def test_an_interrupt_while_weights_are_saved_waits_for_them(
     lungs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,9 +301,8 @@ def toy(toy_bundle: Path, tmp_path: Path) -> object:
 def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(
     toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def fail(**settings: object) -> None:
-        Path(str(settings["run_dir"])).mkdir(parents=True)
-        (Path(str(settings["run_dir"])) / "events.out.tfevents.1").write_text("half")
+    def fail(config_file: list[str], **_: object) -> None:
+        (Path(config_file[-1]).parent / "events.out.tfevents.1").write_text("half")
         raise error
 
     monkeypatch.setattr("monai.bundle.run", fail)

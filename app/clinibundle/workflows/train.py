@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from clinibundle.console import Talk
 from clinibundle.errors import BundleError, ClinibundleError, DataFolderError, UsageError
 from clinibundle.files import delayed_interrupts, refuse_output_in_input
 from clinibundle.workflows.check import check_data_folder
+from clinibundle.workflows.record import shown_path, write_overlay, write_run_record
 
 _CHECKPOINT = re.compile(r"checkpoint_epoch=(\d+)\.pt$")
 # They log every step, MONAI on standard output, where only results belong.
@@ -36,7 +39,8 @@ def train(
 ) -> Path:
     """Trains a bundle; returns the run's folder, with `model.pt` (best) and `checkpoint_epoch=N.pt` (to resume from).
 
-    The same as `python -m monai.bundle run training --config_file "['train.yaml', <overlays>]"` with these settings.
+    The same as `python -m monai.bundle run training --config_file "['train.yaml', <overlays>]"` with these settings;
+    `overlay.yaml` in the folder holds all of them in one, and `run.json` how the run came about.
 
     Args:
         bundle: whose `configs/train.yaml` is run.
@@ -52,26 +56,44 @@ def train(
         DataFolderError: if the data folder has problems.
         UsageError: for an unknown id, nothing to resume, a device that is not there, or runs within the data folder.
         BundleError: if the config cannot be built.
+        OutputError: if the run's folder cannot be written into.
         ClinibundleError: if training itself fails.
     """
     refuse_output_in_input(output_dir, dataset_dir)
-    settings = {**settings, "dataset_dir": str(dataset_dir.resolve()), "output_dir": str(output_dir.resolve())}
-    if resume:
-        checkpoint = newest_checkpoint(output_dir / bundle.name)
-        settings |= {"resume_path": str(checkpoint.resolve()), "run_dir": str(checkpoint.parent.resolve())}
+    ids = {**settings, "dataset_dir": str(dataset_dir.resolve()), "output_dir": str(output_dir.resolve())}
+    checkpoint = newest_checkpoint(output_dir / bundle.name) if resume else None
+    if checkpoint is not None:
+        ids |= {"resume_path": str(checkpoint.resolve()), "run_dir": str(checkpoint.parent.resolve())}
         talk.stage(f"going on from {checkpoint.name} of {checkpoint.parent.name}")
     if device is not None:
-        settings["device"] = _device_expression(device)
+        ids["device"] = _device_expression(device)
+    # The bundle's own package, so that the arguments of its components are known.
+    sys.path.insert(0, str(bundle.root))
     # Refuses mistyped ids, which MONAI would add without a word.
-    parser = read_config(bundle.root, "train", overlays, settings)
-    settings |= _settle(parser, bundle.name, talk)
+    parser = read_config(bundle.root, "train", overlays, ids)
+    config = deepcopy(parser.get())
+    config |= _settle(parser, bundle.name, talk)
     talk.stage("checking the data folder")
     refuse_problems(bundle, dataset_dir, talk)
-    run_dir = Path(settings["run_dir"])
+    run_dir = Path(config["run_dir"])
     talk.stage(f"training {bundle.name} in {run_dir}")
+    facts = {
+        "overlays": [shown_path(overlay) for overlay in overlays],
+        "settings": dict(settings),
+        "dataset_dir": shown_path(dataset_dir),
+        "device": device,
+        "seed": config.get("seed"),
+        "resumed_from": None if checkpoint is None else checkpoint.name,
+    }
     with _gone_if_nothing_was_learnt(run_dir), _whole_checkpoints():
-        _run_monai(bundle, overlays, settings, talk)
+        overlay = write_overlay(run_dir, _changed(config, read_config(bundle.root, "train").get()))
+        write_run_record(overlay, bundle, facts)
+        _run_monai(bundle, overlay, talk)
     return run_dir
+
+
+def _changed(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in shipped or value != shipped[key]}
 
 
 def _device_expression(device: str) -> str:
@@ -110,7 +132,7 @@ def _settle(parser: Any, bundle_name: str, talk: Talk) -> dict[str, Any]:
 
 
 def newest_checkpoint(runs: Path) -> Path:
-    """The last epoch's checkpoint of the newest run; one that a power cut left half-written is passed over.
+    """The last epoch's checkpoint of the run that was trained last; those that a power cut left half-written do not count.
 
     Raises:
         UsageError: if there is none.
@@ -120,8 +142,9 @@ def newest_checkpoint(runs: Path) -> Path:
     found = [path for path in checkpoints if zipfile.is_zipfile(path)]
     if not found:
         raise UsageError(f"no run to resume below '{runs}'; leave out --resume to start one, or name --output-dir")
-    newest_run = max(path.parent.name for path in found)
-    return max((p for p in found if p.parent.name == newest_run), key=lambda p: int(_CHECKPOINT.findall(p.name)[0]))
+    # By time and not by name: folders may be called anything. Where times are equal, as in copies, the name decides.
+    newest_run = max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+    return max((p for p in found if p.parent == newest_run), key=lambda p: int(_CHECKPOINT.findall(p.name)[0]))
 
 
 def refuse_problems(bundle: Bundle, dataset_dir: Path, talk: Talk) -> None:
@@ -172,7 +195,7 @@ def _whole_checkpoints() -> Iterator[None]:
         Checkpoint.__call__ = interruptible
 
 
-def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, Any], talk: Talk) -> None:
+def _run_monai(bundle: Bundle, overlay: Path, talk: Talk) -> None:
     import monai.bundle
 
     _settle_loggers(talk)
@@ -180,13 +203,12 @@ def _run_monai(bundle: Bundle, overlays: Sequence[Path], settings: Mapping[str, 
     try:
         monai.bundle.run(
             run_id="training",
-            config_file=[str(config_file(bundle.root, "train")), *map(str, overlays)],
+            # What was judged is what is run: overlays and settings as they fitted.
+            config_file=[str(config_file(bundle.root, "train")), str(overlay)],
             meta_file=str(bundle.root / "configs" / "metadata.json"),
             # With False the bundle's own lines, one per epoch, do not come either.
             logging_file=str(logging_file) if logging_file.is_file() and not talk.is_quiet else False,
             bundle_root=str(bundle.root),
-            # MONAI leaves out what is None, and the config's own value would stay.
-            **{key: "$None" if value is None else value for key, value in settings.items()},
         )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError, ImportError) as error:
         raise ClinibundleError(f"training stopped: {deepest_message(error)}") from error
