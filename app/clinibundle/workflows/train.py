@@ -132,7 +132,7 @@ def _settle(parser: Any, bundle_name: str, talk: Talk) -> dict[str, Any]:
 
 
 def newest_checkpoint(runs: Path) -> Path:
-    """The last epoch's checkpoint of the run that was trained last; those that a power cut left half-written do not count.
+    """The last epoch's checkpoint of the run that was trained last; those cut short by a power cut do not count.
 
     Raises:
         UsageError: if there is none.

@@ -47,6 +47,11 @@ class BestSoFar:
     def __init__(self, best_saver: CheckpointSaver, early_stop: EarlyStopHandler) -> None:
         self.best_saver, self.early_stop = best_saver, early_stop
 
+    @property
+    def score(self) -> float | None:
+        """The score of the best weights, those of before a resume among them; None if there are none yet."""
+        return max((float(item.priority) for item in self.best_saver._key_metric_checkpoint._saved), default=None)
+
     def state_dict(self) -> dict[str, Any]:
         best = self.best_saver._key_metric_checkpoint
         return {
@@ -65,10 +70,11 @@ class Progress:
 
     Args:
         evaluator: the validation engine, whose key metric is shown.
+        best: knows the best of it, which the engine forgets when a run is resumed.
     """
 
-    def __init__(self, evaluator: Engine) -> None:
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Engine, best: BestSoFar) -> None:
+        self.evaluator, self.best = evaluator, best
         self.logger = logging.getLogger("training")
         self._started = 0.0
         self._epochs_here = 0
@@ -98,7 +104,9 @@ class Progress:
         state = self.evaluator.state
         dice = "not measured yet"
         if getattr(state, "metrics", None) and state.best_metric_epoch > 0:
-            dice = f"{state.metrics[state.key_metric_name]:.4f} (best {state.best_metric:.4f})"
+            dice = f"{state.metrics[state.key_metric_name]:.4f}"
+        if self.best.score is not None:
+            dice += f" (best {self.best.score:.4f})"
         self.logger.info(
             f"epoch {engine.state.epoch}/{engine.state.max_epochs}  loss {loss:.4f}  validation Dice {dice}  "
             f"{per_epoch:.1f} s per epoch  {_minutes(left)} left"

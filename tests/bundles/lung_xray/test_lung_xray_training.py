@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
@@ -60,6 +62,25 @@ def test_a_resumed_run_keeps_better_weights_of_before(phantoms: Path, tmp_path: 
     (tmp_path / "model.pt").write_bytes(b"best of before")
     run_training(phantoms, tmp_path, resume_path=str(tmp_path / "checkpoint_epoch=2.pt"))
     assert (tmp_path / "model.pt").read_bytes() == b"best of before"
+
+
+def test_the_progress_line_of_a_resumed_run_tells_the_best_of_before(
+    phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_training(phantoms, tmp_path, stop_after=2)
+    checkpoint = torch.load(tmp_path / "checkpoint_epoch=2.pt", weights_only=True)
+    checkpoint["best"]["saved"] = [(0.9999, "model.pt")]
+    torch.save(checkpoint, tmp_path / "checkpoint_epoch=2.pt")
+    with caplog.at_level("INFO", logger="training"):
+        run_training(phantoms, tmp_path / "new", val_interval=2)
+        run_training(phantoms, tmp_path, val_interval=2, resume_path=str(tmp_path / "checkpoint_epoch=2.pt"))
+    told = [record.message.partition("validation Dice ")[2] for record in caplog.records if record.name == "training"]
+    assert len(told) == 6 and told[0].startswith("not measured yet  ")
+    first = float(told[1].split()[0])
+    assert told[1].startswith(f"{first:.4f} (best {first:.4f})  ")
+    # The third epoch is not validated, the fourth is.
+    assert told[4].startswith("not measured yet (best 0.9999)  ")
+    assert re.match(r"0\.\d{4} \(best 0\.9999\)  ", told[5])
 
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(phantoms: Path, tmp_path: Path) -> None:
