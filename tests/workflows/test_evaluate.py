@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
@@ -16,6 +19,7 @@ from clinibundle.console import Talk
 from clinibundle.errors import BundleError, DataFolderError
 from clinibundle.workflows.evaluate import evaluate
 from clinibundle.workflows.segment import SegmentOptions, segment
+from command_line import write_squares
 
 QUIET = Talk(quiet=True)
 METRICS = ["dice", "iou", "hd95", "accuracy", "sensitivity", "specificity", "ppv", "npv"]
@@ -88,6 +92,129 @@ def test_one_fold_can_be_measured_alone(lungs: Bundle, data: Path, tmp_path: Pat
 def test_the_other_readers_convention_can_be_asked_for(lungs: Bundle, data: Path, tmp_path: Path) -> None:
     content = run(lungs, data, tmp_path / "out", convention="heart_included")["summary"]
     assert content["dice"]["mean"] == pytest.approx(content["dice_heart_included"]["mean"])
+
+
+@pytest.fixture
+def squares(toy_bundle: Path, tmp_path: Path) -> tuple[Bundle, Path]:
+    """The toy bundle, and a data folder without a list whose cases b, j, m, c, a lie in folds 0 to 4 by their hash."""
+    return Bundle(toy_bundle), write_squares(tmp_path / "data", "bjmca")
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    return {row["case"]: row for row in csv.DictReader((out / "per_case.csv").open())}
+
+
+def test_the_figures_say_what_was_measured(squares: tuple[Bundle, Path], tmp_path: Path, monkeypatch) -> None:
+    bundle, data = squares
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "half.yaml").write_text("inferer#overlap: 0.5\n")
+    weights = shutil.copy(bundle.weights, tmp_path / "mine.pt")
+    settings = {"fold": 2, "weights": str(weights), "inferer::sw_batch_size": 1}
+    content = evaluate(bundle, data, tmp_path / "out", [tmp_path / "half.yaml"], settings, "cpu", False, QUIET)
+    assert (content["dataset"], content["fold"], content["overlays"]) == ("data", 2, ["half.yaml"])
+    assert content["settings"] == {"fold": 2, "weights": "mine.pt", "inferer::sw_batch_size": 1}
+    assert content["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert str(tmp_path) not in (tmp_path / "out" / "metrics.json").read_text()
+    assert "fold 2" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_fold_that_an_overlay_asks_for_is_told_too(squares: tuple[Bundle, Path], tmp_path: Path) -> None:
+    bundle, data = squares
+    (tmp_path / "fold.yaml").write_text("fold: 3\n")
+    assert evaluate(bundle, data, tmp_path / "3", [tmp_path / "fold.yaml"], {}, "cpu", False, QUIET)["fold"] == 3
+    assert evaluate(bundle, data, tmp_path / "all", [], {}, "cpu", False, QUIET)["fold"] is None
+
+
+def test_without_a_list_the_table_has_the_folds_of_the_hash_rule(squares: tuple[Bundle, Path], tmp_path: Path) -> None:
+    bundle, data = squares
+    run(bundle, data, tmp_path / "out")
+    assert {name: row["fold"] for name, row in table(tmp_path / "out").items()} == dict(
+        zip("bjmca", "01234", strict=True)
+    )
+    assert {row["group"] for row in table(tmp_path / "out").values()} == set("bjmca")
+
+
+def test_one_fold_by_hash_has_that_fold_in_the_table(lungs: Bundle, tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data", "bjmca")
+    run(lungs, data, tmp_path / "out", fold=1)
+    assert {name: row["fold"] for name, row in table(tmp_path / "out").items()} == {"j": "1"}
+
+
+def test_names_with_dots_stay_apart(squares: tuple[Bundle, Path], tmp_path: Path) -> None:
+    bundle, data = squares
+    for folder in ("images", "labels"):
+        for old, new in (("b", "a.1"), ("j", "a.2")):
+            (data / folder / f"{old}.png").rename(data / folder / f"{new}.png")
+    run(bundle, data, tmp_path / "out")
+    assert set(table(tmp_path / "out")) == {"a.1", "a.2", "m", "c", "a"}
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_place(lungs: Bundle, tmp_path: Path) -> None:
+    data = write_squares(tmp_path / "data", "bjm")
+    for folder in ("images", "labels"):
+        (data / folder / "ward").mkdir()
+        (data / folder / "j.png").rename(data / folder / "ward" / "b.png")
+    pairs = ["b.png", "ward/b.png", "m.png"]
+    rows = [{"image": f"images/{name}", "label": f"labels/{name}", "group": name, "fold": 0} for name in pairs]
+    (data / "datalist.json").write_text(json.dumps({"training": rows}))
+    run(lungs, data, tmp_path / "out")
+    assert {name: row["group"] for name, row in table(tmp_path / "out").items()} == {
+        "images/b.png": "b.png", "images/ward/b.png": "ward/b.png", "m": "m.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("main", "column", "worst"),
+    # The square found is columns 12 to 29. Of b one column was missed, of m most of the truth; j alone has false finds.
+    [("hd95", "hd95_px", "m"), ("dice", "dice", "m"), ("specificity", "specificity", "j")],
+)
+def test_the_worst_cases_by_the_main_metric_come_first(
+    squares: tuple[Bundle, Path], tmp_path: Path, main: str, column: str, worst: str
+) -> None:
+    bundle, data = squares
+    metadata = bundle.root / "configs" / "metadata.json"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "main_metric": main}))
+    measure = bundle.root / "configs" / "measure.yaml"
+    measure.write_text(
+        yaml.safe_dump({**yaml.safe_load(measure.read_text()), "metrics": ["dice", "hd95", "specificity"]})
+    )
+    # The network finds what is bright, so the truth is what differs.
+    for name, left, right in (("b", 12, 31), ("j", 16, 30), ("m", 12, 47)):
+        label = np.asarray(Image.open(data / "labels" / f"{name}.png")).copy()
+        rows = label.any(axis=1)
+        label[:] = 0
+        label[np.ix_(rows, range(left, right))] = 255
+        Image.fromarray(label).save(data / "labels" / f"{name}.png")
+    content = run(bundle, data, tmp_path / "out")
+    assert next(iter(content["summary"])) == column
+    page = (tmp_path / "out" / "report.html").read_text()
+    value = table(tmp_path / "out")[worst][column]
+    assert re.findall(r"\b([a-z]): " + column, page)[0] == worst and f"{worst}: {column} {float(value):.3f}" in page
+    assert f"Worst {column} first" in page and re.search(r'scope="row">([a-z])</th>', page)[1] == worst
+    assert f"{column} of the single cases" in page and f"<li>{column} " in page
+
+
+def test_a_case_without_a_value_of_the_main_metric_is_shown(squares: tuple[Bundle, Path], tmp_path: Path) -> None:
+    bundle, data = squares
+    metadata = bundle.root / "configs" / "metadata.json"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "main_metric": "sensitivity"}))
+    measure = bundle.root / "configs" / "measure.yaml"
+    measure.write_text(yaml.safe_dump({**yaml.safe_load(measure.read_text()), "metrics": ["sensitivity"]}))
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(data / "labels" / "c.png")
+    run(bundle, data, tmp_path / "out")
+    assert table(tmp_path / "out")["c"]["sensitivity"] == ""
+    assert "c: no sensitivity" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_bundle_whose_main_metric_is_not_measured_is_refused_before_anything_is_run(
+    squares: tuple[Bundle, Path], tmp_path: Path
+) -> None:
+    bundle, data = squares
+    metadata = bundle.root / "configs" / "metadata.json"
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "main_metric": "iou"}))
+    bundle.weights.unlink()
+    with pytest.raises(BundleError, match="main_metric 'iou'"):
+        run(bundle, data, tmp_path / "out")
 
 
 def test_a_case_that_cannot_be_read_is_listed_and_counted(lungs: Bundle, data: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from clinibundle.report.figures import histogram_svg
 from clinibundle.report.page import Figure, render
@@ -73,9 +73,16 @@ def worst_first(
     """Rows by a metric, cases without a value of it before all others."""
     if metric is None:
         return list(rows)
-    sign = -1.0 if lower_is_better else 1.0
-    return sorted(rows, key=lambda row: sign * row[metric] if _known(row.get(metric)) else -math.inf)
+    return sorted(rows, key=lambda row: goodness(row, metric, lower_is_better))
 
 
-def _known(value: Any) -> bool:
+def goodness(row: Mapping[str, Any], metric: str, lower_is_better: bool = False) -> float:
+    """What cases are sorted by, the worst first: more is better, and a case without a value comes before all others."""
+    value = row.get(metric)
+    if not _known(value):
+        return -math.inf
+    return -float(value) if lower_is_better else float(value)
+
+
+def _known(value: Any) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinibundle.bundle.configs import read_config
-from clinibundle.bundle.description import Bundle
+from clinibundle.bundle.description import Bundle, without_unit
 from clinibundle.console import Talk
 from clinibundle.errors import BundleError, DataFolderError
 from clinibundle.files import (
@@ -30,9 +31,12 @@ from clinibundle.files import (
 )
 from clinibundle.metrics.binary import binary_metrics, is_missed
 from clinibundle.metrics.summary import summarise
-from clinibundle.report.evaluation import EvaluationReport, render_evaluation_report
+from clinibundle.pictures.read import case_name
+from clinibundle.report.evaluation import EvaluationReport, goodness, render_evaluation_report
 from clinibundle.report.figures import overlay_png
 from clinibundle.report.page import Figure
+from clinibundle.workflows.check.listing import LIST_NAME, find_cases
+from clinibundle.workflows.record import shown_path
 
 if TYPE_CHECKING:
     import torch
@@ -95,9 +99,8 @@ def evaluate(
     measured: list[Measured] = []
     refused: list[tuple[str, str]] = []
     with talk.progress("measuring", len(run.rows)) as advance:
-        for files in run.rows:
+        for case, files in zip(_case_names(run.rows, dataset_dir), run.rows, strict=True):
             known = facts.get(str(Path(files["image"]).resolve()), {})
-            case = Path(files["image"]).name.partition(".")[0]
             try:
                 measured.append(run.measure(case, files, known))
             except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -110,12 +113,18 @@ def evaluate(
         raise DataFolderError(f"none of the {len(refused)} cases could be measured; the first: {refused[0][1]}")
     rows = [case.row for case in measured]
     # Cases with and without known spacing have distances of different names.
-    metrics = list(dict.fromkeys(name for row in rows for name in row if name not in (*_FACTS, "seconds")))
+    named = dict.fromkeys(name for row in rows for name in row if name not in (*_FACTS, "seconds"))
+    # The main one comes first, and the report is about it.
+    metrics = sorted(named, key=lambda name: without_unit(name) != bundle.metadata.main_metric)
     summary = summarise(rows, metrics, [str(row["group"]) for row in rows])
     content = {
         "bundle": bundle.name,
         "version": bundle.metadata.version,
         "weights_sha256": run.weights_sha256,
+        "dataset": dataset_dir.resolve().name,
+        "fold": run.fold,
+        "overlays": [shown_path(overlay) for overlay in overlays],
+        "settings": {key: shown_path(value) if key == "weights" else value for key, value in settings.items()},
         "cases": len(measured),
         "summary": summary,
         "missed": sum(case.missed for case in measured),
@@ -125,7 +134,7 @@ def evaluate(
     with whole_directory(output_dir, overwrite) as folder:
         write_json(folder / "metrics.json", content)
         _write_table(folder / "per_case.csv", rows, metrics)
-        report = _report(bundle, dataset_dir, settings, content, measured, refused)
+        report = _report(bundle, content, measured, refused)
         (folder / "report.html").write_text(render_evaluation_report(report), encoding="utf-8")
     return content
 
@@ -138,7 +147,7 @@ class _Evaluation:
     ) -> None:
         from clinibundle.bundle.predict import load_weights, pick_device
 
-        self.bundle = bundle
+        self._measure = bundle.measure
         self.device = pick_device(device)
         # Only evaluation and training may need the bundle's own package; it bears the bundle's name.
         sys.path.insert(0, str(bundle.root))
@@ -153,6 +162,7 @@ class _Evaluation:
             self._postprocessing = parser.get_parsed_content("postprocessing")
             self._network: torch.nn.Module = parser.get_parsed_content("network").eval()
             weights = Path(parser.get_parsed_content("weights"))
+            self.fold: Any = parser.get_parsed_content("fold") if "fold" in parser else None
         except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
             raise BundleError(f"the evaluation of '{bundle.name}' cannot start: {_reason(error)}") from error
         if not weights.is_file():
@@ -176,9 +186,9 @@ class _Evaluation:
         prediction, truth = (np.asarray(data[key])[0] > 0.5 for key in ("pred", "label"))
         rows_and_columns_mm = known.get("spacing_mm")
         spacing = None if not rows_and_columns_mm else tuple(float(value) for value in rows_and_columns_mm)[::-1]
-        wanted = set(self.bundle.measure.metrics)
-        values = {k: v for k, v in binary_metrics(prediction, truth, spacing).items() if k.split("_")[0] in wanted}
-        for name, key in self.bundle.measure.also_compare.items():
+        found = binary_metrics(prediction, truth, spacing)
+        values = {name: value for name, value in found.items() if without_unit(name) in self._measure.metrics}
+        for name, key in self._measure.also_compare.items():
             values[name] = binary_metrics(np.asarray(data[key])[0] > 0.5, truth)["dice"]
         row = {
             "case": case,
@@ -190,15 +200,28 @@ class _Evaluation:
         return Measured(row, is_missed(prediction, truth), {"image": files["image"]}, prediction, truth)
 
 
+def _case_names(rows: Sequence[Mapping[str, Any]], dataset_dir: Path) -> list[str]:
+    """The name of each row's picture without its ending; where several share it, their place in the data folder."""
+    paths, root = [Path(row["image"]) for row in rows], dataset_dir.resolve()
+    sharing = Counter(case_name(path) for path in paths)
+    return [
+        path.relative_to(root).as_posix()
+        if sharing[case_name(path)] > 1 and path.is_relative_to(root)
+        else case_name(path)
+        for path in paths
+    ]
+
+
 def _facts_by_picture(dataset_dir: Path) -> dict[str, dict[str, Any]]:
-    """Rows of datalist.json by the resolved path of their picture; empty without a list.
+    """Rows of datalist.json, or group and fold that a folder without one gives, by the resolved path of the picture.
 
     Raises:
         DataFolderError: if there is a list that cannot be read.
     """
-    listing = dataset_dir / "datalist.json"
+    listing = dataset_dir / LIST_NAME
     if not listing.is_file():
-        return {}
+        cases, _ = find_cases(dataset_dir.resolve())
+        return {str(case.image.resolve()): {"group": case.group, "fold": case.fold} for case in cases if case.image}
     try:
         sections = json.loads(listing.read_text(encoding="utf-8"))
         rows = [row for name in ("testing", "training") for row in sections.get(name, [])]
@@ -217,31 +240,32 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], metrics: Sequenc
 
 
 def _report(
-    bundle: Bundle,
-    dataset_dir: Path,
-    settings: Mapping[str, Any],
-    content: Mapping[str, Any],
-    measured: Sequence[Measured],
-    refused: Sequence[tuple[str, str]],
+    bundle: Bundle, content: Mapping[str, Any], measured: Sequence[Measured], refused: Sequence[tuple[str, str]]
 ) -> EvaluationReport:
-    main = bundle.metadata.main_metric
-    worst = sorted(measured, key=lambda case: case.row[main])[:_WORST_SHOWN]
+    main, lower_is_better = next(iter(content["summary"])), bundle.lower_is_better
+    worst = sorted(measured, key=lambda case: goodness(case.row, main, lower_is_better))[:_WORST_SHOWN]
     return EvaluationReport(
         title=f"Evaluation of {bundle.name}",
         bundle_name=bundle.name,
         bundle_version=bundle.metadata.version,
         weights_sha256=content["weights_sha256"],
-        dataset_name=dataset_dir.resolve().name,
-        fold=None if settings.get("fold") is None else str(settings["fold"]),
+        dataset_name=content["dataset"],
+        fold=content["fold"],
         made_at=datetime.now(timezone.utc).astimezone().isoformat(timespec="minutes"),
         cases=content["cases"],
         missed=content["missed"],
         summary=content["summary"],
         per_case=[case.row for case in measured],
         refused=refused,
-        worst=[Figure(f"{case.row['case']}: {main} {case.row[main]:.3f}", _comparison(case)) for case in worst],
+        worst=[Figure(f"{case.row['case']}: {_value(case.row, main)}", _comparison(case)) for case in worst],
         notes=["Blue: found and true. Orange: found, not true. Red: true, not found."],
+        lower_is_better=lower_is_better,
     )
+
+
+def _value(row: Mapping[str, Any], metric: str) -> str:
+    value = row.get(metric)
+    return f"no {metric}" if value is None else f"{metric} {value:.3f}"
 
 
 def _comparison(case: Measured) -> bytes:
