@@ -197,9 +197,9 @@ def test_a_table_of_fields_has_those_of_its_class(page: Path, path: str) -> None
 
 
 def test_the_defaults_of_a_rule_are_those_of_its_class() -> None:
-    from clinibundle.dicom.select import Rule
+    from clinibundle.dicom.rules import Rule
 
-    for name, shown, _ in table(ROOT / "docs" / "bundle_author.md", "fields", "clinibundle.dicom.select.Rule"):
+    for name, shown, _ in table(ROOT / "docs" / "bundle_author.md", "fields", "clinibundle.dicom.rules.Rule"):
         field = Rule.model_fields[names_in(name)[0]]
         expected = "required" if field.is_required() else "empty" if field.default == "" else f"`{field.default}`"
         assert shown == expected, name

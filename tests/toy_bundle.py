@@ -138,3 +138,41 @@ def _configs() -> dict[str, object]:
         },
         "data": {"phantom": "chest_radiograph", "layouts": ["image_label_pairs"]},
     }
+
+
+def make_toy_volume_bundle(root: Path, threshold_hu: float = 0.0) -> Path:
+    """The same for CT: a voxel is foreground where it lies above the threshold, in Hounsfield units."""
+    make_toy_bundle(root)
+    configs = root / "configs"
+    weights = torch.nn.Conv3d(1, 2, 1)
+    with torch.no_grad():
+        weights.weight.copy_(torch.tensor([0.0, 0.1]).reshape(2, 1, 1, 1, 1))
+        weights.bias.copy_(torch.tensor([0.1 * threshold_hu, 0.0]))
+    torch.save(weights.state_dict(), root / "models" / "model.pt")
+    metadata = json.loads((configs / "metadata.json").read_text())
+    for tensors in metadata["network_data_format"].values():
+        for tensor in tensors.values():
+            tensor["spatial_shape"] = ["*", "*", "*"]
+    metadata["network_data_format"]["inputs"]["image"]["modality"] = "CT"
+    (configs / "metadata.json").write_text(json.dumps(metadata))
+    inference = yaml.safe_load((configs / "inference.yaml").read_text())
+    inference["network_def"] = {**NETWORK, "_target_": "torch.nn.Conv3d"}
+    inference["preprocessing"]["transforms"] = LOAD[:2]
+    inference["inferer"] = {**INFERER, "roi_size": [64, 64, 64]}
+    (configs / "inference.yaml").write_text(yaml.safe_dump(inference, sort_keys=False))
+    dicom = yaml.safe_load((configs / "dicom.yaml").read_text())
+    dicom |= {"object": "volume", "units": "hounsfield", "rules": VOLUME_RULES}
+    (configs / "dicom.yaml").write_text(yaml.safe_dump(dicom, sort_keys=False))
+    report = yaml.safe_load((configs / "report.yaml").read_text())
+    report["columns"] = [{"key": "volume_ml", "heading": "Volume", "unit": "ml", "format": ".2f"}]
+    (configs / "report.yaml").write_text(yaml.safe_dump(report, sort_keys=False))
+    return root
+
+
+VOLUME_RULES = [
+    {"name": "modality", "keywords": ["Modality"], "accept": ["CT"], "missing": "refused"},
+    {"name": "image_type", "keywords": ["ImageType"], "refuse_words": ["LOCALIZER"], "missing": "fits"},
+    {"name": "plane", "keywords": ["plane"], "accept": ["axial"]},
+    {"name": "slices", "keywords": ["slices"], "at_least": 2},
+    {"name": "slice_spacing", "keywords": ["slice_spacing_mm"], "at_most": 10, "prefer_at_most": 3},
+]

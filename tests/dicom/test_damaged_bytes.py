@@ -11,10 +11,13 @@ from made_segments import ALGORITHM, LUNG
 from pydicom.pixels import get_encoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
+from clinibundle.dicom.header import read_header
 from clinibundle.dicom.index import index_study
 from clinibundle.dicom.radiograph import read_radiograph
+from clinibundle.dicom.rules import DicomWishes, Rule
 from clinibundle.dicom.seg import write_seg
-from clinibundle.dicom.select import DicomWishes, Rule, choose
+from clinibundle.dicom.seg_check import SourceGrid
+from clinibundle.dicom.select import choose
 from clinibundle.errors import ClinibundleError
 from clinibundle.volume import Volume
 
@@ -120,6 +123,6 @@ def test_a_seg_is_written_for_a_film_with_a_damaged_header_or_refused(folder, da
     mask = (chest() > 2000)[np.newaxis].astype(np.uint8)
     for instance in index_study(path).instances:
         try:
-            write_seg(folder / "seg.dcm", mask, [instance.header], [LUNG], ALGORITHM)
+            write_seg(folder / "seg.dcm", mask, SourceGrid([read_header(instance.path)]), [LUNG], ALGORITHM)
         except ClinibundleError as refusal:
             assert str(refusal)

@@ -13,8 +13,10 @@ from pydicom.uid import generate_uid
 
 from clinibundle.dicom.index import index_study
 from clinibundle.dicom.radiograph import read_radiograph
+from clinibundle.dicom.rules import DicomWishes, Rule
 from clinibundle.dicom.seg import write_seg
-from clinibundle.dicom.select import DicomWishes, Rule, choose
+from clinibundle.dicom.seg_check import SourceGrid
+from clinibundle.dicom.select import choose
 from clinibundle.errors import ClinibundleError
 
 PATIENT = {"PatientName": "Kowalska^Jadwiga", "PatientID": "PID-98765", "PatientBirthDate": "19440215"}
@@ -56,7 +58,7 @@ def said_while_segmenting(root, caplog, capfd):
             said += [json.dumps([check.as_dict() for check in volume.checks], default=str)]
             said += [json.dumps(dict(volume.facts)), volume.source.case]
             mask = (volume.array.T > 2000).astype(np.uint8)
-            write_seg(root.parent / "seg.dcm", mask[np.newaxis], volume.source.datasets, [LUNG], ALGORITHM)
+            write_seg(root.parent / "seg.dcm", mask[np.newaxis], SourceGrid(volume.source.datasets), [LUNG], ALGORITHM)
         except ClinibundleError as refusal:
             said.append(str(refusal))
     out = capfd.readouterr()

@@ -5,7 +5,8 @@ from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
 from clinibundle.dicom.index import Index, Instance, Skipped
-from clinibundle.dicom.select import DicomWishes, Rule, choose, judge
+from clinibundle.dicom.rules import DicomWishes, Rule
+from clinibundle.dicom.select import choose, judge
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 
 MODALITY = Rule(name="modality", keywords=["Modality"], accept=["CR", "DX"], missing="refused", why="a film is wanted")

@@ -9,7 +9,8 @@ from made_films import instance, read
 
 from clinibundle.dicom.index import index_study
 from clinibundle.dicom.radiograph import read_radiograph
-from clinibundle.dicom.select import DicomWishes, Rule, choose
+from clinibundle.dicom.rules import DicomWishes, Rule
+from clinibundle.dicom.select import choose
 from clinibundle.errors import UnreadableInput, UnsuitableInput
 
 ROOT = Path(__file__).resolve().parents[2]

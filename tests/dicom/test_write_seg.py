@@ -13,7 +13,8 @@ from made_segments import ALGORITHM, HEART, LUNG
 from pydicom.uid import generate_uid
 
 from clinibundle.dicom.derived import completed
-from clinibundle.dicom.seg import compare_with_written, write_seg
+from clinibundle.dicom.seg import write_seg
+from clinibundle.dicom.seg_check import SourceGrid, compare_with_written
 from clinibundle.errors import OutputError
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -47,7 +48,7 @@ def written(folder, label_map=MASK, sources=None, segments=(LUNG,)):
     """A SEG, as pydicom reads it."""
     path = folder / "segmentation.dcm"
     sources = sources or [header()]
-    write_seg(path, np.stack([label_map] * len(sources)), sources, segments, ALGORITHM)
+    write_seg(path, np.stack([label_map] * len(sources)), SourceGrid(sources), segments, ALGORITHM)
     return pydicom.dcmread(path)
 
 
@@ -76,7 +77,7 @@ def test_any_mask_of_any_size_comes_back_as_it_was(tmp_path, data, rows, columns
     label_map = data.draw(arrays(np.uint8, (rows, columns), elements=st.integers(0, 2)))
     source = header(Rows=rows, Columns=columns)
     path = tmp_path / "segmentation.dcm"
-    write_seg(path, label_map[np.newaxis], [source], [LUNG, HEART], ALGORITHM)
+    write_seg(path, label_map[np.newaxis], SourceGrid([source]), [LUNG, HEART], ALGORITHM)
     masks = masks_of(pydicom.dcmread(path))
     for label in (1, 2):
         np.testing.assert_array_equal(masks.get(label, np.zeros((rows, columns))), label_map == label)
@@ -88,7 +89,7 @@ def test_each_of_several_slices_carries_its_own_mask(tmp_path):
     sources = [header(**series, **slices, ImagePositionPatient=[0, 0, 2 * number]) for number in range(3)]
     label_map = np.stack([MASK, EMPTY, 1 - MASK])
     path = tmp_path / "segmentation.dcm"
-    write_seg(path, label_map, sources, [LUNG], ALGORITHM)
+    write_seg(path, label_map, SourceGrid(sources), [LUNG], ALGORITHM)
     found = highdicom.seg.segread(path).get_pixels_by_source_instance(
         [source.SOPInstanceUID for source in sources[::-1]],
         ignore_spatial_locations=True,
@@ -322,7 +323,7 @@ def test_a_source_that_nothing_can_refer_to_is_refused(tmp_path, keyword, value)
     else:
         setattr(source, keyword, value)
     with pytest.raises(OutputError, match=f"its header has no {keyword}"):
-        write_seg(tmp_path / "s.dcm", MASK[np.newaxis], [source], [LUNG], ALGORITHM)
+        write_seg(tmp_path / "s.dcm", MASK[np.newaxis], SourceGrid([source]), [LUNG], ALGORITHM)
     assert not (tmp_path / "s.dcm").exists()
 
 
@@ -368,20 +369,20 @@ def test_a_seg_that_differs_from_what_was_meant_is_found(tmp_path, change):
     source = header()
     seg = written(tmp_path, BOTH, [source], [LUNG, HEART])
     path = tmp_path / "segmentation.dcm"
-    masks = np.stack([BOTH == 1, BOTH == 2], axis=-1)[np.newaxis].astype(np.uint8)
+    masks = BOTH[np.newaxis]
     assert seg.Rows == ROWS
-    compare_with_written(path, masks, [source])
+    compare_with_written(path, masks, SourceGrid([source]), 2)
     altered(path, change)
     with pytest.raises(OutputError, match=r"(differs from the mask|cannot be read back).*nothing was kept"):
-        compare_with_written(path, masks, [source])
+        compare_with_written(path, masks, SourceGrid([source]), 2)
 
 
-def test_a_flipped_bit_is_counted(tmp_path):
+def test_a_flipped_bit_is_found_in_its_frame(tmp_path):
     source = header()
     written(tmp_path, MASK, [source])
     altered(tmp_path / "segmentation.dcm", flip_one_bit)
-    with pytest.raises(OutputError, match=r"\(1 voxels"):
-        compare_with_written(tmp_path / "segmentation.dcm", MASK[np.newaxis, ..., np.newaxis], [source])
+    with pytest.raises(OutputError, match="frame 1 does not show the mask of source frame 1"):
+        compare_with_written(tmp_path / "segmentation.dcm", MASK[np.newaxis], SourceGrid([source]), 1)
 
 
 def test_a_label_that_the_table_does_not_name_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.find import find_bundle
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError, OutputError, UnreadableInput, UnsuitableInput, UsageError
+from clinibundle.workflows.read_input import DicomOptions
 from clinibundle.workflows.segment import SegmentOptions, segment
 
 QUIET = Talk(quiet=True)
@@ -193,7 +194,7 @@ def test_several_studies_are_refused_unless_all_are_wanted(lungs: Bundle, phanto
     with pytest.raises(UnsuitableInput, match="series fit equally well; choose one with --series"):
         run(lungs, phantoms / "dicom", tmp_path / "out")
     outcomes = segment(
-        lungs, phantoms / "dicom", tmp_path / "out", SegmentOptions(device="cpu", every_study=True), QUIET
+        lungs, phantoms / "dicom", tmp_path / "out", SegmentOptions(device="cpu", dicom=DicomOptions(every_study=True)), QUIET
     )
     assert len(outcomes) == 6 and all(o.refusal is None for o in outcomes)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from clinibundle.dicom.codes import Segment
-from clinibundle.dicom.select import DicomWishes
+from clinibundle.dicom.rules import DicomWishes
 from clinibundle.errors import BundleError, did_you_mean
 from clinibundle.files import sha256_of
 from clinibundle.measure.regions import Finding, Limit
@@ -101,13 +101,14 @@ class Column(BaseModel):
 
 
 class ReportDescription(BaseModel):
-    """`configs/report.yaml`: what the report shows."""
+    """`configs/report.yaml`: what the report shows; `window` are the values shown black and white."""
 
     model_config = ConfigDict(extra="forbid")
 
     title: str
     columns: list[Column]
     colours: list[tuple[int, int, int]]
+    window: tuple[float, float] | None = None
     unknown_because: dict[str, str] = {}
     limits: list[str] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +12,33 @@ from clinibundle.cli.options import BundleName, Device, Json, OutputDir, Overlay
 from clinibundle.console import Talk
 
 
+class SegKindOption(str, Enum):
+    """A bit mask per segment, the probability of each, or one picture of labels."""
+
+    binary = "binary"
+    fractional = "fractional"
+    labelmap = "labelmap"
+
+
 def segment(
     bundle: BundleName,
     source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="DICOM file or folder, picture, or folder of pictures.")
+        Path,
+        typer.Argument(metavar="INPUT", help="DICOM file, folder, DICOMDIR or zip; picture, or folder of pictures."),
     ],
     output_dir: OutputDir,
-    series: Annotated[str | None, typer.Option("--series", metavar="UID", help="Take this DICOM series.")] = None,
+    series: Annotated[
+        str | None, typer.Option("--series", metavar="UID", help="Take this DICOM series; UID#2 for its second volume.")
+    ] = None,
     every_study: Annotated[
         bool, typer.Option("--all", help="Every study of the input, each in a folder of its own.")
     ] = False,
+    correct_tilt: Annotated[
+        bool, typer.Option("--correct-tilt", help="Straighten volumes of a tilted gantry rather than refuse them.")
+    ] = False,
+    seg: Annotated[
+        SegKindOption, typer.Option("--seg", help="How the DICOM SEG holds the outline.")
+    ] = SegKindOption.binary,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
     identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,
     overwrite: Overwrite = False,
@@ -39,14 +57,15 @@ def segment(
     from clinibundle.bundle.description import Bundle
     from clinibundle.bundle.find import find_bundle, find_overlay
     from clinibundle.report.wording import value_text
+    from clinibundle.workflows.read_input import DicomOptions
     from clinibundle.workflows.segment import SegmentOptions
     from clinibundle.workflows.segment import segment as run
 
     talk = Talk(quiet, verbose)
     found = Bundle(find_bundle(bundle))
     options = SegmentOptions(
-        series_uid=series,
-        every_study=every_study,
+        dicom=DicomOptions(series, every_study, correct_tilt),
+        seg_kind=seg.value,
         overwrite=overwrite,
         resume=resume,
         identified=identified,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
 from highdicom import SpecificCharacterSetValues
 from pydicom.dataset import Dataset
+
+from clinibundle.dicom.values import put, shallow_copy
 
 # Type 2 attributes of the Patient and General Study modules: present, and empty where the source does not know them.
 _TYPE_2 = (
@@ -41,15 +42,16 @@ def completed(source: Dataset) -> Dataset:
     Empty type 2 attributes are added; values of the wrong form are dropped rather than passed on (dciodvfy would call
     each an error in our object). What is there and well-formed is copied untouched, nothing is made up.
     """
-    header = deepcopy(source)
+    # Elements are replaced or taken out, never changed, so that the source stays as it was.
+    header = shallow_copy(source)
     for keyword in _TYPE_2:
         if keyword not in header:
-            setattr(header, keyword, "")
+            put(header, keyword, "")
     for keyword, form in _FORMS.items():
         value = str(header.get(keyword, "") or "")
         if value and not (re.fullmatch(form, value) and (form != _FORMS["StudyDate"] or _is_date(value))):
             if keyword in _TYPE_2:
-                setattr(header, keyword, "")
+                put(header, keyword, "")
             else:
                 delattr(header, keyword)
     # A Pixel Measures item without a slice thickness, which a film does not have, is allowed by the standard and cannot
@@ -58,7 +60,7 @@ def completed(source: Dataset) -> Dataset:
         del header.PixelSpacing
     if "SpecificCharacterSet" in header and not _is_known_character_set(header.SpecificCharacterSet):
         # A code extension, as in Japan, or a misspelling: what pydicom made of it is written as Unicode.
-        header.SpecificCharacterSet = _UTF_8
+        put(header, "SpecificCharacterSet", _UTF_8)
     return header
 
 

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly, read_header
 from clinibundle.dicom.index import Instance
-from clinibundle.dicom.values import whole
+from clinibundle.dicom.values import put, shallow_copy, whole
 from clinibundle.errors import UnreadableInput
 
 MAX_FRAMES = 20_000
@@ -82,12 +82,11 @@ def _groups(items: Sequence[Dataset]) -> Iterator[Dataset]:
 
 
 def _laid_over(header: Dataset, groups: Sequence[Dataset]) -> Dataset:
-    frame = Dataset({tag: header.get_item(tag) for tag in list(header.keys())})
-    frame.set_original_encoding(*header.original_encoding, header.original_character_set)
+    frame = shallow_copy(header)
     for group in groups:
         for element in group:
             if element.VR == "SQ" or element.tag.is_private or not element.keyword:
                 continue
             keyword = _RENAMED.get(element.keyword, element.keyword)
-            setattr(frame, keyword, element.value)
+            put(frame, keyword, element.value)
     return frame

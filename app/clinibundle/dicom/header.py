@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -12,6 +13,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from clinibundle.errors import DAMAGE, UnreadableInput
 
@@ -37,7 +39,9 @@ def read_header(path: Path) -> Dataset:
         raise UnreadableInput("it is no DICOM file (neither preamble nor a DICOM header)")
     try:
         with quietly():
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, defer_size=_DEFER_ABOVE_BYTES)
+            header = pydicom.dcmread(
+                plain_file(path), stop_before_pixels=True, force=True, defer_size=_DEFER_ABOVE_BYTES
+            )
             _drop_unreadable_values(header, path.stat().st_size)
     except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(f"its DICOM header is damaged ({type(error).__name__})") from error
@@ -46,6 +50,34 @@ def read_header(path: Path) -> Dataset:
     if not header.get("SOPInstanceUID") or not header.get("SOPClassUID"):
         raise UnreadableInput(NO_IDENTITY)
     return header
+
+
+def plain_file(path: Path) -> Path | BytesIO:
+    """What pydicom may read: the file, or a deflated one inflated up to a limit, which pydicom does not know.
+
+    Raises:
+        UnreadableInput: if it inflates to more than anybody can mean.
+    """
+    # Not at the top: inflating reads file meta information with the means of this module.
+    from clinibundle.dicom.inflate import inflated_bytes, is_deflated
+
+    return BytesIO(inflated_bytes(path)) if is_deflated(path) else path
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Whether a file is a DICOMDIR, by its class or by its records."""
+    if not looks_like_dicom(path):
+        return False
+    try:
+        with quietly():
+            start = pydicom.dcmread(
+                path, force=True, specific_tags=["DirectoryRecordSequence"], stop_before_pixels=True
+            )
+            return start.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage or (
+                "DirectoryRecordSequence" in start
+            )
+    except DAMAGE_TO_DICOM:
+        return False
 
 
 def looks_like_dicom(path: Path) -> bool:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from clinibundle.dicom.header import NO_IDENTITY, read_header
+from clinibundle.dicom.dicomdir import DicomdirListing, MissingFile, files_of_dicomdir
+from clinibundle.dicom.header import NO_IDENTITY, is_dicomdir, read_header
 from clinibundle.dicom.values import raw, text
 from clinibundle.dicom.walk import Walked, walk_header
 from clinibundle.errors import UnreadableInput
 
 _READERS = 4
+_DICOMDIR = "DICOMDIR"
+NOT_THERE = "the DICOMDIR lists it, and it is not there"
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate")
 # Shorter parts of a name or id occur in any path.
 _PATIENT_PART_LENGTH = 3
@@ -55,20 +58,27 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Index:
-    """All of an input: its DICOM images, and the files that were left out."""
+    """All of an input.
+
+    Attributes:
+        instances: its DICOM objects, each once.
+        skipped: the files that were left out.
+        missing: the files that a DICOMDIR lists and that are not there; in `skipped` as well.
+    """
 
     instances: tuple[Instance, ...]
     skipped: tuple[Skipped, ...]
+    missing: tuple[MissingFile, ...] = ()
 
 
 def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
-    """Reads the headers below a folder, or of one file.
+    """Reads the headers below a folder, of one file, or of what a DICOMDIR lists.
 
     A file that turns up twice (one SOPInstanceUID) is taken once. Files are sorted by name, so that the result does not
     depend on the file system.
 
     Args:
-        path: of the folder or file.
+        path: of the folder, the file or the DICOMDIR.
         advance: called once for each file that was looked at.
 
     Raises:
@@ -76,10 +86,10 @@ def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
     """
     if not path.exists():
         raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
-    files = _files_below(path) if path.is_dir() else [path]
+    folder, files, listed = _files_of(path)
     read = _read_all(files, advance or (lambda: None))
     names = _names_to_show(
-        [os.path.relpath(file, path) if path.is_dir() else file.name for file in files],
+        [os.path.relpath(file, folder) for file in files],
         [found.header for found in read if isinstance(found, Walked)],
     )
     instances: dict[str, Instance] = {}
@@ -94,7 +104,23 @@ def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
         else:
             place = (found.transfer_syntax, found.pixel_offset, found.pixel_bytes)
             instances[uid] = Instance(file, name, found.header, *place)
-    return Index(tuple(instances.values()), tuple(skipped))
+    missing = [] if listed is None else [file for file in listed.missing if file.sop_instance_uid not in instances]
+    skipped += [Skipped(f"listed file {number}", NOT_THERE) for number, _ in enumerate(missing, start=1)]
+    if listed is not None and listed.damaged:
+        skipped.append(Skipped(_DICOMDIR, listed.damaged))
+    return Index(tuple(instances.values()), tuple(skipped), tuple(missing))
+
+
+def _files_of(path: Path) -> tuple[Path, list[Path], DicomdirListing | None]:
+    """The folder that names are relative to, the files to read, and what a DICOMDIR at the top lists."""
+    if path.is_dir():
+        files = _files_below(path)
+        directory = next((f for f in files if f.parent == path and f.name.upper() == _DICOMDIR), None)
+        return path, files, None if directory is None else files_of_dicomdir(directory)
+    if is_dicomdir(path):
+        listed = files_of_dicomdir(path)
+        return path.parent, sorted(listed.files), listed
+    return path.parent, [path], None
 
 
 def _files_below(folder: Path) -> list[Path]:

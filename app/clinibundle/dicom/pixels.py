@@ -16,7 +16,7 @@ from pydicom.encaps import get_frame
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from clinibundle.dicom.codestream import coded_size, is_cut
-from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
+from clinibundle.dicom.header import DAMAGE_TO_DICOM, plain_file, quietly
 from clinibundle.dicom.index import Instance
 from clinibundle.dicom.values import whole
 from clinibundle.errors import UnreadableInput
@@ -107,7 +107,7 @@ def read_whole(instance: Instance) -> Dataset:
     """
     try:
         with quietly():
-            dataset = pydicom.dcmread(instance.path, force=True)
+            dataset = pydicom.dcmread(plain_file(instance.path), force=True)
     except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(
             f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again"

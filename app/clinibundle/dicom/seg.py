@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import highdicom
 import numpy as np
-from highdicom.content import AlgorithmIdentificationSequence
-from highdicom.seg import Segmentation, SegmentDescription, segread
+from highdicom.content import AlgorithmIdentificationSequence, PixelMeasuresSequence
+from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -19,8 +19,13 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from clinibundle.dicom.codes import Algorithm, Segment
 from clinibundle.dicom.derived import completed
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
+from clinibundle.dicom.seg_check import MAX_FRACTIONAL_VALUE, SourceGrid, compare_with_written
+from clinibundle.dicom.values import number
 from clinibundle.errors import OutputError
 
+_MOST_IN_BYTE = 255
+# A decimal string holds 16 characters.
+_DECIMALS = 9
 _ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
 # Series made by clinibundle are numbered after those of the scanner, which start at 1.
 _SERIES_NUMBER_OFFSET = 9000
@@ -28,21 +33,29 @@ _SERIES_NUMBER_OFFSET = 9000
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
+SegKind = Literal["binary", "fractional", "labelmap"]
+"""How a SEG holds the outline: a bit mask per segment, the probability of each, or one picture of labels."""
+
+
 def write_seg(
     path: Path,
     label_map: NDArray[np.integer[Any]],
-    sources: Sequence[Dataset],
+    grid: SourceGrid,
     segments: Sequence[Segment],
     algorithm: Algorithm,
+    kind: SegKind = "binary",
+    probability: Mapping[int, NDArray[np.floating[Any]]] | None = None,
 ) -> None:
-    """Writes a binary SEG, reads it back, and compares every frame with the label map.
+    """Writes a SEG, reads it back, and compares every frame with the label map, place by place in the patient.
 
     Args:
         path: of the file to write.
-        label_map: (frames, rows, columns) in the order of `sources`.
-        sources: headers of the instances that the frames lie on.
+        label_map: (frames, rows, columns) in the order of the grid's frames.
+        grid: that the frames lie on.
         segments: meaning of each label above 0; labels without a voxel get an empty segment.
         algorithm: recorded in each segment.
+        kind: of SEG.
+        probability: of each label, shape of the label map, 0 to 1; needed for a fractional SEG.
 
     Raises:
         OutputError: if a label has no segment, the sources cannot be referred to, or what is read back differs from
@@ -51,35 +64,67 @@ def write_seg(
     unnamed = set(np.unique(label_map).tolist()) - {0, *(segment.label for segment in segments)}
     if unnamed:
         raise OutputError(f"label {min(unnamed)} has no row in the bundle's table of segments (configs/dicom.yaml)")
-    masks = np.stack([label_map == segment.label for segment in segments], axis=-1).astype(np.uint8)
-    missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in sources)]
+    missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in grid.sources)]
     if missing:
         raise OutputError(f"no DICOM SEG can refer to this source: its header has no {' and no '.join(missing)}")
+    pixels: NDArray[Any]
+    if kind == "fractional":
+        pixels = _fractions(label_map.shape, segments, probability)
+    else:
+        pixels = _segment_numbers(label_map, segments)
     try:
         with quietly():
-            seg = _segmentation(masks, sources, segments, algorithm)
+            seg = _segmentation(grid.in_source_order(pixels), grid, segments, algorithm, kind)
     except DAMAGE_TO_DICOM as error:
         # The error itself may quote the header, and so the patient.
         raise OutputError(
             f"no DICOM SEG can be made for this source ({type(error).__name__}): its header is damaged or its kind of "
-            "object unknown; convert the picture to PNG to have it segmented"
+            "object unknown; convert the picture to PNG or NIfTI to have it segmented"
         ) from error
-    _carry_over(seg, sources[0])
+    _carry_over(seg, grid.sources[0])
     with quietly():
         seg.save_as(path)
-    compare_with_written(path, masks, sources)
+    compare_with_written(path, pixels, grid, len(segments))
+
+
+def _segment_numbers(label_map: NDArray[np.integer[Any]], segments: Sequence[Segment]) -> NDArray[np.integer[Any]]:
+    """The label map in segment numbers, which count from 1 in the order of the table."""
+    numbers = np.zeros(
+        max([0, *(s.label for s in segments)]) + 1, np.uint16 if len(segments) > _MOST_IN_BYTE else np.uint8
+    )
+    for at, segment in enumerate(segments, start=1):
+        numbers[segment.label] = at
+    return np.asarray(numbers[label_map])
+
+
+def _fractions(
+    shape: tuple[int, ...], segments: Sequence[Segment], probability: Mapping[int, NDArray[np.floating[Any]]] | None
+) -> NDArray[np.float32]:
+    """Probabilities (frames, rows, columns, segments)."""
+    known = probability or {}
+    absent = [segment.name for segment in segments if segment.label not in known]
+    if absent:
+        raise OutputError(
+            f"a fractional SEG needs the probability of '{absent[0]}', which the bundle does not leave; "
+            "ask for a binary one"
+        )
+    found = np.empty((*shape, len(segments)), np.float32)
+    for layer, segment in enumerate(segments):
+        np.clip(known[segment.label], 0.0, 1.0, out=found[..., layer])
+    return found
 
 
 def _segmentation(
-    masks: NDArray[np.uint8], sources: Sequence[Dataset], segments: Sequence[Segment], algorithm: Algorithm
+    pixels: NDArray[Any], grid: SourceGrid, segments: Sequence[Segment], algorithm: Algorithm, kind: SegKind
 ) -> Segmentation:
     return Segmentation(
-        source_images=[completed(dataset) for dataset in sources],
-        pixel_array=masks,
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(number, s, algorithm) for number, s in enumerate(segments, start=1)],
+        source_images=[completed(dataset) for dataset in grid.sources],
+        pixel_array=pixels,
+        segmentation_type=kind.upper(),
+        max_fractional_value=MAX_FRACTIONAL_VALUE,
+        segment_descriptions=[_describe(at, s, algorithm) for at, s in enumerate(segments, start=1)],
         series_instance_uid=generate_uid(),
-        series_number=_series_number(sources[0]),
+        series_number=_series_number(grid.sources[0]),
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer="clinibundle",
@@ -90,35 +135,21 @@ def _segmentation(
         series_description=f"{algorithm.name} {algorithm.version} segmentation, research only"[:64],
         content_label="SEGMENTATION",
         content_description=f"{', '.join(s.name for s in segments)}, by {algorithm.name} {algorithm.version}"[:64],
-        omit_empty_frames=bool(masks.any()),
+        omit_empty_frames=bool(pixels.any()),
+        pixel_measures=_pixel_measures(grid),
     )
 
 
-def compare_with_written(path: Path, masks: NDArray[np.uint8], sources: Sequence[Dataset]) -> None:
-    """Reads a SEG back and raises OutputError unless each source frame carries exactly the mask that was meant.
-
-    Args:
-        path: of the SEG.
-        masks: (frames, rows, columns, segments), 0 or 1.
-        sources: in the order of the frames.
-    """
-    try:
-        with quietly():
-            found = segread(path).get_pixels_by_source_instance(
-                [str(dataset.SOPInstanceUID) for dataset in sources],
-                assert_missing_frames_are_empty=True,
-                ignore_spatial_locations=True,
-            )
-    except DAMAGE_TO_DICOM as error:
-        raise OutputError(
-            f"the SEG cannot be read back ({type(error).__name__}); nothing was kept, please report this"
-        ) from error
-    if found.shape != masks.shape or not np.array_equal(found, masks):
-        differing = int((found != masks).sum()) if found.shape == masks.shape else None
-        raise OutputError(
-            f"the SEG read back differs from the mask ({differing if differing is not None else found.shape} "
-            "voxels or shape); nothing was kept, please report this"
-        )
+def _pixel_measures(grid: SourceGrid) -> PixelMeasuresSequence | None:
+    """Of a volume, with the measured distance of the slices: a source's thickness is often another, or absent."""
+    if grid.affine_lps is None:
+        return None
+    x_axis, y_axis, step = grid.affine_lps[:3, :3].T
+    column_mm, row_mm = float(np.linalg.norm(x_axis)), float(np.linalg.norm(y_axis))
+    between = float(step @ np.cross(x_axis, y_axis)) / (column_mm * row_mm)
+    thickness = number(grid.sources[0], "SliceThickness") or between
+    rounded = [round(value, _DECIMALS) for value in (row_mm, column_mm, thickness, between)]
+    return PixelMeasuresSequence(rounded[:2], rounded[2], spacing_between_slices=rounded[3])
 
 
 def _carry_over(seg: Dataset, source: Dataset) -> None:

@@ -1,80 +1,44 @@
-"""Which picture of a study a bundle is run on, and why: every candidate gets a verdict per rule, ties are refused.
-
-The rules are the bundle's (`configs/dicom.yaml`), so nothing here knows a task.
-"""
+"""Which picture or volume of a study a bundle is run on, and why: a verdict per rule for each, ties are refused."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 from pydicom.dataset import Dataset
 
 from clinibundle.checks import Check
+from clinibundle.dicom.gate import Placed, place
 from clinibundle.dicom.index import Index, Instance
-from clinibundle.dicom.values import text, texts
-from clinibundle.errors import UnreadableInput, UnsuitableInput
+from clinibundle.dicom.rules import POINTS, DicomWishes, Reason, Rule, apply_rule
+from clinibundle.dicom.stacks import Stack, is_picture, plane_name, split_study
+from clinibundle.dicom.values import number, text, whole
+from clinibundle.errors import GeometryError, UnreadableInput, UnsuitableInput
 
-Verdict = Literal["fits", "preferred", "unknown", "doubtful", "refused"]
-# A rule may accept a dozen spellings; a refusal names this many.
-_SHOWN_VALUES = 3
-_POINTS: dict[Verdict, int] = {"preferred": 2, "fits": 1, "unknown": 0, "doubtful": -1}
-
-
-class Rule(BaseModel):
-    """One wish about a header.
-
-    Attributes:
-        name: as the check is called in measurements.json.
-        keywords: DICOM keywords whose values are looked at, all together.
-        accept: words one of which a value has to hold, upper or lower case; empty if any value fits.
-        prefer: those of them that are liked best.
-        refuse_words: words that rule a picture out wherever they stand in a value.
-        otherwise: what a value that is not accepted means.
-        missing: what an absent or empty value means.
-        why: for the person who is refused.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    keywords: list[str]
-    accept: list[str] = []
-    prefer: list[str] = []
-    refuse_words: list[str] = []
-    otherwise: Literal["refused", "doubtful"] = "refused"
-    missing: Literal["refused", "unknown", "fits"] = "unknown"
-    why: str = ""
-
-
-class DicomWishes(BaseModel):
-    """A bundle's `configs/dicom.yaml`: the kind of object it takes and the rules for choosing one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    object: Literal["radiograph"]
-    rules: list[Rule]
-
-
-@dataclass(frozen=True)
-class Reason:
-    """What one rule says of one picture."""
-
-    rule: str
-    verdict: Verdict
-    value: str
-    text: str
+_GEOMETRY = "geometry"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture with the reasons for and against it."""
+    """A picture or volume with the reasons for and against it.
 
-    instance: Instance
+    Attributes:
+        name: of the file, or of the volume in its series.
+        key: what `--series` takes to choose it.
+        header: of the picture, or of the volume's first slice.
+        reasons: what each rule says.
+        instance: a picture's file.
+        stack: a volume's slices.
+        placed: where they lie, if that can be told.
+    """
+
+    name: str
+    key: str
+    header: Dataset
     reasons: tuple[Reason, ...]
+    instance: Instance | None = None
+    stack: Stack | None = None
+    placed: Placed | None = None
 
     @property
     def refusals(self) -> list[Reason]:
@@ -84,12 +48,20 @@ class Candidate:
     @property
     def score(self) -> int:
         """Sum over the rules: 2 preferred, 1 fits, 0 unknown, -1 doubtful."""
-        return sum(_POINTS[reason.verdict] for reason in self.reasons if reason.verdict != "refused")
+        return sum(POINTS[reason.verdict] for reason in self.reasons if reason.verdict != "refused")
 
     @property
     def series(self) -> str:
         """The end of its series UID, enough to tell series of a study apart without naming anybody."""
-        return "…" + text(self.instance.header, "SeriesInstanceUID")[-8:]
+        return "…" + (self.key or "unknown")[-8:]
+
+    @property
+    def why(self) -> str:
+        """In one line, for people."""
+        if self.refusals:
+            return "; ".join(reason.text for reason in self.refusals)
+        telling = [r.text for r in self.reasons if r.verdict in ("preferred", "doubtful", "unknown")]
+        return f"score {self.score}: " + ("; ".join(telling) or "fits every rule")
 
     def checks(self) -> list[Check]:
         """The reasons in the form that measurements and report show."""
@@ -103,83 +75,103 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen picture and all candidates, best first."""
+    """The chosen candidate and all of them, best first."""
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
 
 
-def choose(index: Index, wishes: DicomWishes, series_uid: str | None = None) -> Choice:
-    """The one picture of a study that fits best.
+def choose(index: Index, wishes: DicomWishes, series: str | None = None, correct_tilt: bool = False) -> Choice:
+    """The one picture or volume of a study that fits best.
 
     Args:
         index: of the study.
         wishes: of the bundle.
-        series_uid: only this series is looked at.
+        series: only this series UID, or the volume of it that `#2` behind the UID names.
+        correct_tilt: volumes from a tilted gantry are taken.
 
     Raises:
         UnreadableInput: if there is no DICOM image at all.
-        UnsuitableInput: if none fits, or several fit equally well.
+        UnsuitableInput: if none fits, or several fit equally well, or the best fits too badly.
+        GeometryError: if what fits best has no trustworthy place in the patient.
     """
-    instances = index.instances
-    if not instances:
+    if not index.instances:
         raise UnreadableInput(_nothing_readable(index))
-    if series_uid is not None:
-        instances = tuple(i for i in instances if text(i.header, "SeriesInstanceUID") == series_uid)
+    instances = index.instances
+    if series is not None:
+        instances = tuple(i for i in instances if text(i.header, "SeriesInstanceUID") == series.partition("#")[0])
         if not instances:
-            raise UnsuitableInput(f"no series {series_uid} in the input; leave out --series to see what there is")
-    candidates = sorted((judge(i, wishes.rules) for i in instances), key=lambda c: (bool(c.refusals), -c.score))
+            raise UnsuitableInput(f"no series {series} in the input; leave out --series to see what there is")
+    if wishes.object == "radiograph":
+        candidates = [judge(instance, wishes.rules) for instance in instances]
+    else:
+        candidates = _volumes(instances, wishes, correct_tilt)
+        if series is not None and "#" in series:
+            candidates = [candidate for candidate in candidates if candidate.key == series]
+            if not candidates:
+                raise UnsuitableInput(f"no volume {series} in the input; leave out --series to see what there is")
+    if not candidates:
+        raise UnsuitableInput(_no_volume(instances))
+    candidates.sort(key=lambda c: (bool(c.refusals), -c.score))
     fitting = [candidate for candidate in candidates if not candidate.refusals]
     if not fitting:
-        raise UnsuitableInput(_none_fits(candidates))
+        raise _none_fits(candidates)
     best = [candidate for candidate in fitting if candidate.score == fitting[0].score]
     if len(best) > 1:
         raise UnsuitableInput(_tie(best))
+    if series is None and wishes.minimum_score is not None and best[0].score < wishes.minimum_score:
+        raise UnsuitableInput(
+            f"nothing fits well: the best, series {best[0].key}, has a score of {best[0].score} where "
+            f"{wishes.minimum_score} is wanted ({best[0].why}); name it with --series to take it all the same"
+        )
     return Choice(fitting[0], tuple(candidates))
 
 
 def judge(instance: Instance, rules: Sequence[Rule]) -> Candidate:
     """What every rule says of one picture."""
-    return Candidate(instance, tuple(_apply(rule, instance.header) for rule in rules))
+    header = instance.header
+    reasons = tuple(apply_rule(rule, header, {}) for rule in rules)
+    return Candidate(instance.name, text(header, "SeriesInstanceUID"), header, reasons, instance=instance)
 
 
-def _apply(rule: Rule, header: Dataset) -> Reason:
-    values = _values(header, rule.keywords)
-    shown = ", ".join(values)
-    name = " or ".join(rule.keywords)
-    found = f"{name} is {shown}" if values else f"{name} is not given"
-    for word in rule.refuse_words:
-        if _says(values, word):
-            where = name if len(rule.keywords) == 1 else "its description"
-            return Reason(rule.name, "refused", word, f"{where} says '{word}'{_because(rule)}")
-    if not values:
-        return Reason(rule.name, rule.missing, "", f"{found}{_because(rule)}")
-    if not rule.accept:
-        return Reason(rule.name, "fits", "", "nothing speaks against it")
-    if any(_says(values, word) for word in rule.prefer):
-        return Reason(rule.name, "preferred", shown, found)
-    if any(_says(values, word) for word in rule.accept):
-        return Reason(rule.name, "fits", shown, found)
-    return Reason(rule.name, rule.otherwise, shown, f"{found}, expected {_few(rule.accept)}{_because(rule)}")
+def judge_volume(stack: Stack, wishes: DicomWishes, correct_tilt: bool = False) -> Candidate:
+    """What every rule, and the geometry gate, say of one volume."""
+    placed, problem = None, None
+    try:
+        placed = place(stack.slices, f"series …{stack.key[-8:]}", tilt_allowed=True)
+        if placed.tilt_degrees and not correct_tilt:
+            place(stack.slices, f"series …{stack.key[-8:]}", tilt_allowed=False)
+    except GeometryError as error:
+        problem = str(error)
+    facts = volume_facts(stack, placed)
+    reasons = [apply_rule(rule, stack.header, facts) for rule in wishes.rules]
+    if problem is not None:
+        reasons.append(Reason(_GEOMETRY, "refused", "", problem))
+    name = stack.apart_by or f"{len(stack.slices)} slices"
+    return Candidate(name, stack.key, stack.header, tuple(reasons), stack=stack, placed=placed)
 
 
-def _says(values: Sequence[str], word: str) -> bool:
-    """Whether a value holds the word, upper or lower case, as a word of its own."""
-    # No letter of any alphabet before or after: a catéter is no cat. Digits and underscores end a word.
-    whole_word = rf"(?<![^\W\d_]){re.escape(word)}(?![^\W\d_])"
-    return any(re.search(whole_word, value, re.IGNORECASE) for value in values)
+def volume_facts(stack: Stack, placed: Placed | None) -> Mapping[str, str | float]:
+    """What rules may ask of a volume besides its header; see `rules.FACTS`."""
+    header = stack.header
+    facts: dict[str, str | float] = {
+        "plane": plane_name(header),
+        "slices": len(stack.slices) if placed is None else len(placed.slices),
+        "rows": whole(header, "Rows"),
+        "columns": whole(header, "Columns"),
+    }
+    if placed is not None:
+        facts["pixel_spacing_mm"] = max(placed.spacing_mm[:2])
+        facts["slice_spacing_mm"] = placed.spacing_mm[2]
+        facts["coverage_mm"] = placed.coverage_mm
+    elif (thickness := number(header, "SliceThickness")) is not None:
+        facts["slice_spacing_mm"] = thickness
+    return facts
 
 
-def _few(accepted: Sequence[str]) -> str:
-    return " or ".join(accepted[:_SHOWN_VALUES]) + (" or the like" if len(accepted) > _SHOWN_VALUES else "")
-
-
-def _because(rule: Rule) -> str:
-    return f" ({rule.why})" if rule.why else ""
-
-
-def _values(header: Dataset, keywords: Sequence[str]) -> list[str]:
-    return [value for keyword in keywords for value in texts(header, keyword)]
+def _volumes(instances: Sequence[Instance], wishes: DicomWishes, correct_tilt: bool) -> list[Candidate]:
+    stacks, _ = split_study(instances)
+    return [judge_volume(stack, wishes, correct_tilt) for stack in stacks]
 
 
 def _nothing_readable(index: Index) -> str:
@@ -191,18 +183,33 @@ def _nothing_readable(index: Index) -> str:
     return f"none of the {len(index.skipped)} files is a DICOM image; the first, '{first.name}': {first.reason}"
 
 
-def _none_fits(candidates: Sequence[Candidate]) -> str:
+def _no_volume(instances: Sequence[Instance]) -> str:
+    pictures = sum(is_picture(instance) for instance in instances)
+    kinds = sorted({text(instance.header, "Modality") or "unknown" for instance in instances})
+    return (
+        f"the {len(instances)} DICOM objects of the input ({', '.join(kinds)}) hold {pictures} pictures and no volume; "
+        "expected a series of slices"
+    )
+
+
+def _none_fits(candidates: Sequence[Candidate]) -> UnsuitableInput | GeometryError:
+    what = "picture" if candidates[0].stack is None else "volume"
+    only_geometry = [c for c in candidates if all(reason.rule == _GEOMETRY for reason in c.refusals)]
+    if only_geometry:
+        # It is the one that was wanted: say what is wrong with it rather than with the others.
+        return GeometryError(only_geometry[0].refusals[0].text)
     if len(candidates) == 1:
-        return f"the picture does not suit this bundle: {candidates[0].refusals[0].text}"
+        return UnsuitableInput(f"the {what} does not suit this bundle: {candidates[0].refusals[0].text}")
     reasons = sorted({candidate.refusals[0].text for candidate in candidates})
-    return f"none of the {len(candidates)} pictures suits this bundle: {'; '.join(reasons)}"
+    return UnsuitableInput(f"none of the {len(candidates)} {what}s suits this bundle: {'; '.join(reasons)}")
 
 
 def _tie(best: Sequence[Candidate]) -> str:
-    uids = sorted({text(candidate.instance.header, "SeriesInstanceUID") for candidate in best})
-    if len(uids) == 1:
+    keys = sorted({candidate.key or "unknown" for candidate in best})
+    if len(keys) == 1:
         return (
-            f"{len(best)} pictures of one series fit equally well ({', '.join(c.instance.name for c in best)}); "
+            f"{len(best)} pictures of one series fit equally well ({', '.join(c.name for c in best)}); "
             "name the file itself"
         )
-    return f"{len(uids)} series fit equally well; choose one with --series: {', '.join(uids)}"
+    what = "series" if all("#" not in key for key in keys) else "volumes"
+    return f"{len(keys)} {what} fit equally well; choose one with --series: {', '.join(keys)}"

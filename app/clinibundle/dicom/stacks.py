@@ -74,6 +74,20 @@ def is_picture(instance: Instance) -> bool:
     return whole(header, "Rows") > 0 and whole(header, "Columns") > 0
 
 
+def split_study(instances: Sequence[Instance]) -> tuple[list[Stack], list[Skipped]]:
+    """The stacks of all series, series by series as they come, and the files that could not be used."""
+    series: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        series[text(instance.header, "SeriesInstanceUID")].append(instance)
+    stacks: list[Stack] = []
+    skipped: list[Skipped] = []
+    for members in series.values():
+        found, unusable = split_series(members)
+        stacks += found
+        skipped += unusable
+    return stacks, skipped
+
+
 def split_series(instances: Sequence[Instance]) -> tuple[list[Stack], list[Skipped]]:
     """The stacks of one series, in the order of their first instance number, and the files that could not be used."""
     slices: list[Slice] = []

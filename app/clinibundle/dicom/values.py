@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Hashable
+from copy import copy
 from functools import cache, lru_cache
 from typing import Any
 
@@ -63,6 +64,19 @@ def whole(header: Dataset, keyword: str, default: int = 0) -> int:
     """A single whole number, or the default if there is none."""
     found = number(header, keyword)
     return default if found is None or found != int(found) else int(found)
+
+
+def put(dataset: Dataset, keyword: str, value: object) -> None:
+    """Replaces an element; setting the attribute would change it in all shallow copies of the data set."""
+    dataset.add_new(keyword, _vr_of(keyword), value)
+
+
+def shallow_copy(dataset: Dataset) -> Dataset:
+    """A data set with the same elements, which can be replaced or taken out without changing the first."""
+    found = copy(dataset)
+    # `copy` alone leaves both with one dictionary.
+    found._dict = dict(dataset._dict)
+    return found
 
 
 @cache

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clinibundle.bundle.description import Bundle
 from clinibundle.checks import Check
+from clinibundle.console import Talk
+from clinibundle.dicom.archive import is_zip, unpacked
 from clinibundle.dicom.header import looks_like_dicom
-from clinibundle.dicom.index import Index, index_study
+from clinibundle.dicom.index import Index, Instance, index_study
 from clinibundle.dicom.radiograph import read_radiograph
-from clinibundle.dicom.select import Choice, choose
-from clinibundle.errors import UnreadableInput, UnsuitableInput
+from clinibundle.dicom.read_volume import read_volume
+from clinibundle.dicom.rules import DicomWishes
+from clinibundle.dicom.select import Candidate, Choice, choose
+from clinibundle.dicom.values import text
+from clinibundle.errors import BundleError, UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
 from clinibundle.pictures.read import case_name, is_picture, read_picture
 from clinibundle.volume import Volume
@@ -26,21 +33,62 @@ class Case:
     read: Callable[[], tuple[Volume, Choice | None]]
 
 
-def find_cases(path: Path, bundle: Bundle, series_uid: str | None = None, every_study: bool = False) -> list[Case]:
+@dataclass(frozen=True)
+class DicomOptions:
+    """How a study is read.
+
+    Attributes:
+        series: the series UID to take, with `#2` behind it for the second volume of a series; None to have it chosen.
+        every_study: each study is a case of its own; otherwise there has to be one choice.
+        correct_tilt: volumes of a tilted gantry are straightened rather than refused.
+    """
+
+    series: str | None = None
+    every_study: bool = False
+    correct_tilt: bool = False
+
+
+@contextmanager
+def opened(path: Path, talk: Talk) -> Iterator[Path]:
+    """The input itself; of a zip, a temporary folder with its files that is gone afterwards.
+
+    Raises:
+        UnreadableInput: if there is nothing at `path`, or the zip is damaged or unsafe.
+    """
+    if not path.exists():
+        raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
+    if not path.is_file() or not is_zip(path):
+        yield path
+        return
+    talk.stage("unpacking the zip")
+    with unpacked(path) as folder:
+        yield folder
+
+
+def read_index(path: Path, talk: Talk) -> Index:
+    """The headers of all files, with progress.
+
+    Raises:
+        UnreadableInput: if there is nothing at `path`.
+    """
+    count = sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 1
+    with talk.progress("reading headers", count) as advance:
+        return index_study(path, advance)
+
+
+def find_cases(path: Path, bundle: Bundle, options: DicomOptions, talk: Talk) -> list[Case]:
     """The cases at a path.
 
     Args:
         path: a DICOM file or folder, a picture, or a folder of pictures.
         bundle: that will be run.
-        series_uid: only this DICOM series.
-        every_study: each study of a DICOM folder is a case of its own; otherwise there has to be one choice.
+        options: for DICOM.
+        talk: progress goes there.
 
     Raises:
         UnreadableInput: if there is nothing that can be read.
         UnsuitableInput: if it is DICOM and the bundle takes none.
     """
-    if not path.exists():
-        raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
     if path.is_file() and is_picture(path) and not looks_like_dicom(path):
         return [_picture_case(path, bundle)]
     if path.is_dir():
@@ -49,17 +97,17 @@ def find_cases(path: Path, bundle: Bundle, series_uid: str | None = None, every_
             return [_picture_case(picture, bundle) for picture in pictures]
     elif not looks_like_dicom(path):
         raise UnreadableInput(f"'{path.name}' is neither DICOM nor a picture we read (PNG, JPEG, TIFF, BMP, NIfTI)")
-    index = index_study(path)
+    index = read_index(path, talk)
     if bundle.dicom is None:
         raise UnsuitableInput(f"the bundle '{bundle.name}' takes pictures, not DICOM; convert the study first")
-    if not every_study or not index.instances:
-        return [_dicom_case("study", index, bundle, series_uid)]
-    studies: dict[str, list[int]] = {}
-    for number, instance in enumerate(index.instances):
-        studies.setdefault(str(instance.header.get("StudyInstanceUID", "unknown")), []).append(number)
+    if not options.every_study or not index.instances:
+        return [_dicom_case("study", index, bundle.dicom, options)]
+    studies: dict[str, list[Instance]] = {}
+    for instance in index.instances:
+        studies.setdefault(text(instance.header, "StudyInstanceUID") or "unknown", []).append(instance)
     return [
-        _dicom_case(short_hash(uid), Index(tuple(index.instances[n] for n in numbers), ()), bundle, series_uid)
-        for uid, numbers in sorted(studies.items())
+        _dicom_case(short_hash(uid), replace(index, instances=tuple(members), skipped=()), bundle.dicom, options)
+        for uid, members in sorted(studies.items())
     ]
 
 
@@ -76,18 +124,42 @@ def _picture_case(path: Path, bundle: Bundle) -> Case:
     return Case(shown, read)
 
 
-def _dicom_case(name: str, index: Index, bundle: Bundle, series_uid: str | None) -> Case:
+def _dicom_case(name: str, index: Index, wishes: DicomWishes, options: DicomOptions) -> Case:
     def read() -> tuple[Volume, Choice | None]:
-        if bundle.dicom is None:
-            raise UnsuitableInput(f"the bundle '{bundle.name}' takes pictures, not DICOM; convert the study first")
-        choice = choose(index, bundle.dicom, series_uid)
-        volume = read_radiograph(choice.chosen.instance)
+        choice = choose(index, wishes, options.series, options.correct_tilt)
+        volume = _read_chosen(choice.chosen, wishes)
         checks = choice.chosen.checks()
         if index.skipped:
             detail = (
                 f"{len(index.skipped)} files of the input were left out: no DICOM images, damaged, or second copies"
             )
             checks.append(Check("left_out", "warning", len(index.skipped), 0, detail))
+        checks += _missing_checks(index, choice.chosen)
         return volume.with_checks(*checks), choice
 
     return Case(name, read)
+
+
+def _missing_checks(index: Index, chosen: Candidate) -> list[Check]:
+    """A volume with slices missing at its ends looks whole; only a DICOMDIR knows better."""
+    uid = chosen.key.partition("#")[0]
+    missing = [file for file in index.missing if file.series_instance_uid in ("", uid)]
+    if not missing:
+        return []
+    detail = f"the DICOMDIR lists {len(missing)} more images of this series, which are not there: it is incomplete"
+    return [Check("missing_files", "warning", len(missing), 0, detail)]
+
+
+def _read_chosen(chosen: Candidate, wishes: DicomWishes) -> Volume:
+    if chosen.instance is not None:
+        return read_radiograph(chosen.instance)
+    if chosen.placed is None:
+        raise BundleError("a volume without geometry was chosen; please report this")
+    volume = read_volume(chosen.placed, fill_padding=True)
+    if wishes.units == "hounsfield" and volume.meaning != "hounsfield":
+        units = next(check for check in volume.checks if check.name == "units")
+        raise UnsuitableInput(
+            f"series {chosen.series}: {units.detail or 'its values are not Hounsfield units'}; "
+            "this bundle needs Hounsfield units, choose a CT series with a rescale"
+        )
+    return volume

@@ -20,11 +20,12 @@ from clinibundle.files import (
     whole_directory,
 )
 from clinibundle.volume import Volume
-from clinibundle.workflows.read_input import Case, find_cases
+from clinibundle.workflows.read_input import Case, DicomOptions, find_cases, opened
 from clinibundle.workflows.segment_case import Segmented, segment_case
 
 if TYPE_CHECKING:
     from clinibundle.bundle.predict import Predictor
+    from clinibundle.dicom.seg import SegKind
     from clinibundle.dicom.select import Choice
 
 
@@ -33,8 +34,8 @@ class SegmentOptions:
     """What a user may turn.
 
     Attributes:
-        series_uid: the DICOM series to take, where the choice is not clear.
-        every_study: each study of the input is a case of its own.
+        dicom: how studies are read.
+        seg_kind: how the DICOM SEG holds the outline.
         overwrite: replace an output folder that is not empty.
         resume: keep cases that are finished in the output folder; only for several cases.
         identified: show in the report who the patient is.
@@ -42,8 +43,8 @@ class SegmentOptions:
         overlays, settings: put on top of the bundle's inference config.
     """
 
-    series_uid: str | None = None
-    every_study: bool = False
+    dicom: DicomOptions = field(default_factory=DicomOptions)
+    seg_kind: SegKind = "binary"
     overwrite: bool = False
     resume: bool = False
     identified: bool = False
@@ -77,13 +78,25 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
     if not options.resume:
         refuse_full_directory(output_dir, options.overwrite)
     talk.stage(f"reading {'the folder' if path.is_dir() else 'the file'}")
-    cases = find_cases(path, bundle, options.series_uid, options.every_study)
-    several = len(cases) > 1 or options.every_study or (path.is_dir() and cases[0].name != "study")
-    if not several:
+    with opened(path, talk) as place:
+        cases = find_cases(place, bundle, options.dicom, talk)
+        several = len(cases) > 1 or options.dicom.every_study or (place.is_dir() and cases[0].name != "study")
+        if several:
+            return _segment_several(bundle, cases, output_dir, options, talk)
         # Read before torch is imported: a refusal should not take seconds.
         volume, choice = cases[0].read()
+        say_choice(choice, talk)
         return [_segment_alone(bundle, volume, choice, output_dir, options, talk)]
-    return _segment_several(bundle, cases, output_dir, options, talk)
+
+
+def say_choice(choice: Choice | None, talk: Talk) -> None:
+    """Which series was taken and why, and why not the others; where there was something to choose."""
+    if choice is None or len(choice.candidates) == 1:
+        return
+    talk.stage(f"series {choice.chosen.series} of {len(choice.candidates)}: {choice.chosen.why}")
+    for other in choice.candidates:
+        if other is not choice.chosen:
+            talk.stage(f"  not {other.series}: {other.why}")
 
 
 def _segment_alone(
@@ -92,7 +105,7 @@ def _segment_alone(
     predictor = _ready(bundle, options, talk)
     talk.stage("outlining, measuring and writing")
     with whole_directory(output_dir, options.overwrite) as folder:
-        done = segment_case(bundle, predictor, volume, choice, folder, options.identified)
+        done = segment_case(bundle, predictor, volume, choice, folder, options.identified, options.seg_kind)
     return _outcome(volume.source.case, output_dir, done, talk)
 
 
@@ -137,7 +150,7 @@ def _tried(
     try:
         volume, choice = case.read()
         with whole_directory(folder, overwrite=True) as partial:
-            done = segment_case(bundle, predictor, volume, choice, partial, options.identified)
+            done = segment_case(bundle, predictor, volume, choice, partial, options.identified, options.seg_kind)
     except ClinibundleError as error:
         talk.refusal(f"{name}: {error}")
         return Outcome(name, None, [], 0, str(error))

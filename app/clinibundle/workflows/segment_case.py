@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,19 +12,21 @@ import numpy as np
 import clinibundle
 from clinibundle.bundle.description import Bundle
 from clinibundle.checks import Check
-from clinibundle.dicom.codes import Algorithm
-from clinibundle.dicom.seg import write_seg
+from clinibundle.dicom.read_volume import AIR_HU
+from clinibundle.dicom.straighten import is_sheared, straighten
 from clinibundle.files import write_json
 from clinibundle.measure.regions import check_limits, measure_flat
+from clinibundle.measure.volumes import measure_volume
 from clinibundle.pictures.write import write_label_map
-from clinibundle.report.figures import overlay_png, plain_png
-from clinibundle.report.page import Figure
+from clinibundle.report.case_figures import case_figures
 from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
 from clinibundle.report.wording import Column
 from clinibundle.volume import Volume
+from clinibundle.workflows.write_objects import write_objects
 
 if TYPE_CHECKING:
     from clinibundle.bundle.predict import Prediction, Predictor
+    from clinibundle.dicom.seg import SegKind
     from clinibundle.dicom.select import Choice
 
 
@@ -37,7 +39,13 @@ class Segmented:
 
 
 def segment_case(
-    bundle: Bundle, predictor: Predictor, volume: Volume, choice: Choice | None, folder: Path, identified: bool
+    bundle: Bundle,
+    predictor: Predictor,
+    volume: Volume,
+    choice: Choice | None,
+    folder: Path,
+    identified: bool = False,
+    seg_kind: SegKind = "binary",
 ) -> Segmented:
     """Does everything that is done for one case, into a folder that nobody sees before it is whole.
 
@@ -48,27 +56,44 @@ def segment_case(
         choice: why this picture of a DICOM study; None for other sources.
         folder: that the results are written into.
         identified: show in the report who the patient is.
+        seg_kind: how the DICOM SEG holds the outline.
 
     Raises:
         OutputError: if what was written reads back differently.
         BundleError: if the bundle's answer does not lie on the volume's grid.
     """
-    prediction = predictor(volume)
-    right, side_checks = patient_right_side(volume)
-    findings = measure_flat(
-        prediction.label_map, _probability_or_nan(bundle, prediction), volume.spacing_mm, bundle.measure.findings, right
-    )
-    volume = volume.with_checks(*side_checks, *check_limits(findings, bundle.measure.limits))
+    volume, prediction = predict_on_source_grid(predictor, volume)
+    findings, checks = _measured(bundle, volume, prediction)
+    volume = volume.with_checks(*checks, *check_limits(findings, bundle.measure.limits))
     write_label_map(folder, prediction.label_map, volume)
     if volume.source.datasets and bundle.dicom is not None:
-        frames = prediction.label_map.T if prediction.label_map.ndim == 3 else prediction.label_map.T[None]
-        write_seg(
-            folder / "segmentation.dcm", frames, volume.source.datasets, bundle.dicom.segments, _algorithm(bundle)
-        )
+        write_objects(folder, bundle, bundle.dicom, volume, prediction, seg_kind)
     write_json(folder / "measurements.json", measurements(bundle, volume, findings))
     report = _report(bundle, volume, choice, prediction, findings, identified)
     (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
     return Segmented(findings, volume.checks)
+
+
+def predict_on_source_grid(predictor: Predictor, volume: Volume) -> tuple[Volume, Prediction]:
+    """The bundle's answer on the volume's own grid; a sheared volume is shown to the bundle straightened."""
+    if not is_sheared(volume):
+        return volume, predictor(volume)
+    from clinibundle.bundle.predict import Prediction
+
+    outside = AIR_HU if volume.meaning == "hounsfield" else float(volume.array.min())
+    straight, plan = straighten(volume, outside)
+    found = predictor(straight)
+    back = {label: plan.back(values) for label, values in found.probability.items()}
+    return replace(volume, checks=straight.checks), Prediction(plan.back(found.label_map), back)
+
+
+def _measured(bundle: Bundle, volume: Volume, prediction: Prediction) -> tuple[list[dict[str, Any]], list[Check]]:
+    probability = _probability_or_nan(bundle, prediction)
+    if prediction.label_map.ndim == 3:
+        values = volume.array if volume.meaning == "hounsfield" else None
+        return measure_volume(prediction.label_map, probability, values, volume.affine_lps, bundle.measure.findings), []
+    right, checks = patient_right_side(volume)
+    return measure_flat(prediction.label_map, probability, volume.spacing_mm, bundle.measure.findings, right), checks
 
 
 def measurements(bundle: Bundle, volume: Volume, findings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -118,15 +143,6 @@ def _probability_or_nan(bundle: Bundle, prediction: Prediction) -> dict[int, Any
     return {f.label: prediction.probability.get(f.label, nothing) for f in bundle.measure.findings}
 
 
-def _algorithm(bundle: Bundle) -> Algorithm:
-    return Algorithm(
-        name=bundle.name,
-        version=bundle.metadata.version,
-        weights_sha256=bundle.weights_sha256,
-        software_version=clinibundle.__version__,
-    )
-
-
 def _report(
     bundle: Bundle,
     volume: Volume,
@@ -137,8 +153,6 @@ def _report(
 ) -> SegmentationReport:
     licence = bundle.metadata.weights_licence
     described = bundle.report
-    picture = np.swapaxes(volume.array, 0, 1)
-    outlined = overlay_png(picture, prediction.label_map.T, described.colours)
     candidates = () if choice is None else choice.candidates
     return SegmentationReport(
         title=described.title,
@@ -153,8 +167,8 @@ def _report(
         findings=findings,
         finding_columns=[Column(c.key, c.heading, c.unit, c.format) for c in described.columns],
         checks=volume.checks,
-        figures=[Figure("the picture with the outline that was found", outlined, plain_png(picture))],
-        series_choice=[SeriesChoice(c.series, c is choice.chosen, _why(c)) for c in candidates] if choice else [],
+        figures=case_figures(volume, prediction.label_map, described.colours, described.window),
+        series_choice=[SeriesChoice(c.series, c is choice.chosen, c.why) for c in candidates] if choice else [],
         colours=described.colours,
         unknown_because=described.unknown_because,
         notices=[] if licence is None else [f"Terms of the weights: {licence.name}, {licence.reason}."],
@@ -168,11 +182,3 @@ def _identity(volume: Volume) -> dict[str, str]:
     header = volume.source.datasets[0] if volume.source.datasets else {}
     keywords = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AccessionNumber")
     return {keyword: str(header.get(keyword) or "not given") for keyword in keywords}
-
-
-def _why(candidate: Any) -> str:
-    if candidate.refusals:
-        return str(candidate.refusals[0].text)
-    return f"score {candidate.score}: " + "; ".join(
-        r.text for r in candidate.reasons if r.verdict in ("preferred", "doubtful", "unknown")
-    )
