@@ -25,6 +25,8 @@ MAX_VOXELS = 2**31
 AIR_HU = -1024
 """Voxels outside the scanned field become this where padding is filled."""
 _AIR_BELOW_HU = -500
+# Rescale types of Hounsfield units, plain and of multi-energy CT, and of units that are not told (PS3.3 C.11.1.1.2).
+_HOUNSFIELD_TYPES, _UNSPECIFIED = ("HU", "HU_MOD"), "US"
 _INT16 = np.iinfo(np.int16)
 # More threads do not help: reading and rescaling are bound by memory.
 _THREADS = 2
@@ -134,9 +136,14 @@ def _meaning(slices: Sequence[Slice]) -> tuple[Any, Check]:
     if not all(rescaled):
         detail = "no RescaleIntercept is given, so the values are not known to be Hounsfield units"
         return "grey", Check(name, "warning", None, "HU", detail)
-    if types - {"", "HU", "HU_MOD"}:
+    if types - {"", *_HOUNSFIELD_TYPES, _UNSPECIFIED}:
         detail = f"the values are in {', '.join(sorted(types - {''}))}, not in Hounsfield units"
         return "grey", Check(name, "warning", sorted(types), "HU", detail)
+    if _UNSPECIFIED in types:
+        detail = (
+            "the scanner says 'unspecified' of its units; taken for Hounsfield units, as CT values with a rescale are"
+        )
+        return "hounsfield", Check(name, "warning", _UNSPECIFIED, "HU", detail)
     pairs = {(number(s.header, "RescaleSlope"), number(s.header, "RescaleIntercept")) for s in slices}
     if len(pairs) > 1:
         detail = f"Hounsfield units; {len(pairs)} different rescales within the series, each slice by its own"
