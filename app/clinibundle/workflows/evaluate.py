@@ -36,7 +36,7 @@ from clinibundle.report.evaluation import EvaluationReport, goodness, render_eva
 from clinibundle.report.figures import overlay_png
 from clinibundle.report.page import Figure
 from clinibundle.workflows.check.listing import LIST_NAME, find_cases
-from clinibundle.workflows.record import shown_path
+from clinibundle.workflows.record import shown_overlay, shown_path
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,7 @@ def evaluate(
         "weights_sha256": run.weights_sha256,
         "dataset": dataset_dir.resolve().name,
         "fold": run.fold,
-        "overlays": [shown_path(overlay) for overlay in overlays],
+        "overlays": [shown_overlay(overlay, bundle.root) for overlay in overlays],
         "settings": {key: shown_path(value) if key == "weights" else value for key, value in settings.items()},
         "cases": len(measured),
         "summary": summary,

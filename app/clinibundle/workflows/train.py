@@ -20,7 +20,7 @@ from clinibundle.console import Talk
 from clinibundle.errors import BundleError, ClinibundleError, DataFolderError, UsageError
 from clinibundle.files import delayed_interrupts, refuse_output_in_input
 from clinibundle.workflows.check import check_data_folder
-from clinibundle.workflows.record import shown_path, write_overlay, write_run_record
+from clinibundle.workflows.record import shown_overlay, shown_path, write_overlay, write_run_record
 
 _CHECKPOINT = re.compile(r"checkpoint_epoch=(\d+)\.pt$")
 # They log every step, MONAI on standard output, where only results belong.
@@ -78,7 +78,7 @@ def train(
     run_dir = Path(config["run_dir"])
     talk.stage(f"training {bundle.name} in {run_dir}")
     facts = {
-        "overlays": [shown_path(overlay) for overlay in overlays],
+        "overlays": [shown_overlay(overlay, bundle.root) for overlay in overlays],
         "settings": dict(settings),
         "dataset_dir": shown_path(dataset_dir),
         "device": device,
