@@ -44,6 +44,27 @@ def whole_directory(destination: Path, overwrite: bool = False) -> Iterator[Path
                 shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def whole_file(destination: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary sibling of a file to write; renamed into place at the end, removed on any error.
+
+    Raises:
+        OutputError: if `destination` is there and `overwrite` is not set, or cannot be made.
+    """
+    if destination.is_dir() or (destination.exists() and not overwrite):
+        raise OutputError(f"'{destination}' is there already; name another file or add --overwrite")
+    folder = None
+    try:
+        with delayed_interrupts():
+            folder = _temporary_sibling(destination)
+        yield folder / destination.name
+        (folder / destination.name).replace(destination)
+    finally:
+        if folder is not None:
+            with delayed_interrupts():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _temporary_sibling(destination: Path) -> Path:
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from clinibundle.cli import check, evaluate, listing, phantom, prepare, segment, show, train, version
+from clinibundle.cli import check, convert, evaluate, listing, phantom, prepare, segment, show, studies, train, version
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError
 
@@ -31,7 +31,9 @@ app = typer.Typer(
 )
 app.command("list")(listing.list_bundles)
 app.command("show")(show.show)
+app.command("studies")(studies.studies)
 app.command("segment")(segment.segment)
+app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("prepare")(prepare.prepare)

@@ -33,3 +33,5 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random."
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and refusals.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about what is found on the way.")]
+Identified = Annotated[bool, typer.Option("--identified", help="Show who the patient is.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Read every header again.")]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +12,15 @@ from pydicom.dataset import Dataset
 
 from clinibundle.dicom.dicomdir import DicomdirListing, MissingFile, files_of_dicomdir
 from clinibundle.dicom.header import NO_IDENTITY, is_dicomdir, read_header
-from clinibundle.dicom.values import raw, text
+from clinibundle.dicom.header_cache import HeaderCache
+from clinibundle.dicom.patient import holds_part, patient_parts
+from clinibundle.dicom.values import text
 from clinibundle.dicom.walk import Walked, walk_header
 from clinibundle.errors import UnreadableInput
 
 _READERS = 4
 _DICOMDIR = "DICOMDIR"
 NOT_THERE = "the DICOMDIR lists it, and it is not there"
-_PATIENT = ("PatientName", "PatientID", "PatientBirthDate")
-# Shorter parts of a name or id occur in any path.
-_PATIENT_PART_LENGTH = 3
 
 
 @dataclass(frozen=True)
@@ -64,14 +61,20 @@ class Index:
         instances: its DICOM objects, each once.
         skipped: the files that were left out.
         missing: the files that a DICOMDIR lists and that are not there; in `skipped` as well.
+        patient_parts: what a text may not hold if it is to be shown; small letters and digits only.
     """
 
     instances: tuple[Instance, ...]
     skipped: tuple[Skipped, ...]
     missing: tuple[MissingFile, ...] = ()
+    patient_parts: frozenset[str] = frozenset()
+
+    def shown(self, description: str) -> str:
+        """Free text of a header for people to see; hidden where a patient can be told from it."""
+        return "(hidden)" if holds_part(description, self.patient_parts) else description
 
 
-def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
+def index_study(path: Path, advance: Callable[[], None] | None = None, cache: HeaderCache | None = None) -> Index:
     """Reads the headers below a folder, of one file, or of what a DICOMDIR lists.
 
     A file that turns up twice (one SOPInstanceUID) is taken once. Files are sorted by name, so that the result does not
@@ -80,6 +83,7 @@ def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
     Args:
         path: of the folder, the file or the DICOMDIR.
         advance: called once for each file that was looked at.
+        cache: of headers that were read before; what it holds names no patient, so it serves for an overview only.
 
     Raises:
         UnreadableInput: if there is nothing at `path`.
@@ -87,11 +91,20 @@ def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
     if not path.exists():
         raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
     folder, files, listed = _files_of(path)
-    read = _read_all(files, advance or (lambda: None))
-    names = _names_to_show(
-        [os.path.relpath(file, folder) for file in files],
-        [found.header for found in read if isinstance(found, Walked)],
-    )
+    known = {} if cache is None else cache.known(files)
+    read = _read_all(files, known, advance or (lambda: None))
+    new = {
+        file: found for file, found in zip(files, read, strict=True) if isinstance(found, Walked) and file not in known
+    }
+    parts = patient_parts(found.header for found in new.values())
+    if cache is not None:
+        cache.remember(new)
+    names = []
+    for number, (file, found) in enumerate(zip(files, read, strict=True), start=1):
+        # Of patients in the cache nothing is known; a file that is no DICOM may be named after one of them.
+        in_doubt = bool(known) and isinstance(found, str)
+        path_to_show = os.path.relpath(file, folder)
+        names.append(f"file {number}" if in_doubt or holds_part(path_to_show, parts) else path_to_show)
     instances: dict[str, Instance] = {}
     skipped: list[Skipped] = []
     for file, name, found in zip(files, names, read, strict=True):
@@ -108,7 +121,7 @@ def index_study(path: Path, advance: Callable[[], None] | None = None) -> Index:
     skipped += [Skipped(f"listed file {number}", NOT_THERE) for number, _ in enumerate(missing, start=1)]
     if listed is not None and listed.damaged:
         skipped.append(Skipped(_DICOMDIR, listed.damaged))
-    return Index(tuple(instances.values()), tuple(skipped), tuple(missing))
+    return Index(tuple(instances.values()), tuple(skipped), tuple(missing), parts)
 
 
 def _files_of(path: Path) -> tuple[Path, list[Path], DicomdirListing | None]:
@@ -128,11 +141,11 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(Path(at) / file for at, _, files in os.walk(folder) for file in files)
 
 
-def _read_all(files: Sequence[Path], advance: Callable[[], None]) -> list[Walked | str]:
+def _read_all(files: Sequence[Path], known: Mapping[Path, Walked], advance: Callable[[], None]) -> list[Walked | str]:
     """The header of each file, or why there is none."""
 
     def read(file: Path) -> Walked | str:
-        found = _header_or_reason(file)
+        found = known.get(file) or _header_or_reason(file)
         advance()
         return found
 
@@ -153,26 +166,3 @@ def _header_or_reason(file: Path) -> Walked | str:
     if not text(walked.header, "SOPInstanceUID") or not text(walked.header, "SOPClassUID"):
         return NO_IDENTITY
     return walked
-
-
-def _names_to_show(paths: Sequence[str], headers: Iterable[Dataset]) -> list[str]:
-    """The paths, with `file 3` for the third of them if a patient of the input can be told from it."""
-    patients = {tuple(raw(header, keyword) for keyword in _PATIENT): header for header in headers}
-    parts = {part for header in patients.values() for part in _patient_parts(*(text(header, k) for k in _PATIENT))}
-    plain = [_only_letters_and_digits(path) for path in paths]
-    return [
-        f"file {number}" if any(part in letters for part in parts) else path
-        for number, (path, letters) in enumerate(zip(paths, plain, strict=True), start=1)
-    ]
-
-
-def _patient_parts(name: str, patient_id: str, birth_date: str) -> set[str]:
-    names = name.split("=")
-    parts = [*names, *(part for name in names for part in re.split(r"[\W\d_]+", name)), patient_id, birth_date]
-    plain = {_only_letters_and_digits(part) for part in parts}
-    return {part for part in plain if len(part) >= _PATIENT_PART_LENGTH}
-
-
-def _only_letters_and_digits(text: str) -> str:
-    """Small letters without accents, and digits: `1980-01-31` is found by `19800131`, `Müller` by `MULLER`."""
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", text).casefold())

@@ -75,7 +75,11 @@ def read_volume(placed: Placed, fill_padding: bool = False, advance: Callable[[]
     checks = [*placed.checks, *_repeated_checks(placed), units_check]
     checks += _padding_checks(padding, values.size, fill_padding)
     if units == "hounsfield":
-        checks.append(_air_check(values))
+        air = _air_check(values)
+        checks.append(air)
+        if air.status == "warning" and units_check.value == _UNSPECIFIED:
+            # Neither the header nor the values speak for it.
+            units = "grey"
     checks += _header_checks(slices)
     headers = {id(s.instance): s.instance for s in slices}
     return Volume(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from clinibundle import __version__
 from clinibundle.dicom.codes import Algorithm, Segment
 from clinibundle.dicom.derived import completed
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
@@ -42,7 +43,7 @@ def write_seg(
     label_map: NDArray[np.integer[Any]],
     grid: SourceGrid,
     segments: Sequence[Segment],
-    algorithm: Algorithm,
+    algorithm: Algorithm | None,
     kind: SegKind = "binary",
     probability: Mapping[int, NDArray[np.floating[Any]]] | None = None,
 ) -> None:
@@ -53,7 +54,7 @@ def write_seg(
         label_map: (frames, rows, columns) in the order of the grid's frames.
         grid: that the frames lie on.
         segments: meaning of each label above 0; labels without a voxel get an empty segment.
-        algorithm: recorded in each segment.
+        algorithm: recorded in each segment; None for outlines that a person drew.
         kind: of SEG.
         probability: of each label, shape of the label map, 0 to 1; needed for a fractional SEG.
 
@@ -115,8 +116,13 @@ def _fractions(
 
 
 def _segmentation(
-    pixels: NDArray[Any], grid: SourceGrid, segments: Sequence[Segment], algorithm: Algorithm, kind: SegKind
+    pixels: NDArray[Any], grid: SourceGrid, segments: Sequence[Segment], algorithm: Algorithm | None, kind: SegKind
 ) -> Segmentation:
+    maker = (
+        "drawn outlines" if algorithm is None else f"{algorithm.name} {algorithm.version} segmentation, research only"
+    )
+    what = ", ".join(s.name for s in segments)
+    by = "converted by clinibundle" if algorithm is None else f"by {algorithm.name} {algorithm.version}"
     return Segmentation(
         source_images=[completed(dataset) for dataset in grid.sources],
         pixel_array=pixels,
@@ -129,12 +135,12 @@ def _segmentation(
         instance_number=1,
         manufacturer="clinibundle",
         manufacturer_model_name="clinibundle",
-        software_versions=algorithm.software_version,
-        device_serial_number=algorithm.weights_sha256[:16],
+        software_versions=__version__ if algorithm is None else algorithm.software_version,
+        device_serial_number="none" if algorithm is None else algorithm.weights_sha256[:16],
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        series_description=f"{algorithm.name} {algorithm.version} segmentation, research only"[:64],
+        series_description=maker[:64],
         content_label="SEGMENTATION",
-        content_description=f"{', '.join(s.name for s in segments)}, by {algorithm.name} {algorithm.version}"[:64],
+        content_description=f"{what}, {by}"[:64],
         omit_empty_frames=bool(pixels.any()),
         pixel_measures=_pixel_measures(grid),
     )
@@ -161,22 +167,27 @@ def _carry_over(seg: Dataset, source: Dataset) -> None:
         seg.PatientOrientation = orientation if well_formed else ""
 
 
-def _describe(number: int, segment: Segment, algorithm: Algorithm) -> SegmentDescription:
+def _describe(number: int, segment: Segment, algorithm: Algorithm | None) -> SegmentDescription:
+    types = highdicom.seg.SegmentAlgorithmTypeValues
     return SegmentDescription(
         segment_number=number,
         segment_label=segment.name,
         segmented_property_category=segment.category.as_concept(),
         segmented_property_type=segment.type.as_concept(),
-        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=AlgorithmIdentificationSequence(
-            name=algorithm.name,
-            family=_ARTIFICIAL_INTELLIGENCE,
-            version=algorithm.version,
-            source="clinibundle",
-            parameters={"weights_sha256": algorithm.weights_sha256},
-        ),
+        algorithm_type=types.MANUAL if algorithm is None else types.AUTOMATIC,
+        algorithm_identification=None if algorithm is None else _identify(algorithm),
         tracking_uid=generate_uid(),
-        tracking_id=f"{algorithm.name} {segment.name}",
+        tracking_id=segment.name if algorithm is None else f"{algorithm.name} {segment.name}",
+    )
+
+
+def _identify(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
+    return AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=_ARTIFICIAL_INTELLIGENCE,
+        version=algorithm.version,
+        source="clinibundle",
+        parameters={"weights_sha256": algorithm.weights_sha256},
     )
 
 

@@ -45,15 +45,30 @@ def write_label_map(folder: Path, label_map: NDArray[np.integer[Any]], volume: V
     if family == "nii.gz":
         _write_nifti(path, stored, volume)
         found = np.asarray(nibabel.load(path).dataobj).reshape(stored.shape)
-    elif family == "tif":
-        tifffile.imwrite(path, stored.T, compression="zlib")
-        found = tifffile.imread(path).T
     else:
-        Image.fromarray(np.ascontiguousarray(stored.T)).save(path, optimize=False)
-        found = np.asarray(Image.open(path)).T
+        write_labels(path, stored)
+        found = (tifffile.imread(path) if family == "tif" else np.asarray(Image.open(path))).T
     if not np.array_equal(found, label_map):
         raise OutputError(f"{path.name} reads back differently from the mask; nothing was kept, please report this")
     return path
+
+
+def write_labels(path: Path, label_map: NDArray[np.integer[Any]]) -> None:
+    """Writes a label map (x, y[, z]) as PNG or TIFF, a page per slice, by the path's ending.
+
+    Raises:
+        OutputError: if PNG cannot hold its labels or its slices.
+    """
+    if path.suffix.lower() in (".tif", ".tiff"):
+        tifffile.imwrite(path, label_map.T, compression="zlib")
+        return
+    if label_map.ndim != 2 or label_map.max(initial=0) > _MAX_PNG_LABEL:
+        raise OutputError(
+            f"a label map of {' × '.join(map(str, label_map.shape))} with labels up to {label_map.max(initial=0)} does "
+            "not fit into a PNG; name a TIFF or NIfTI file"
+        )
+    smallest = np.uint8 if label_map.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
+    Image.fromarray(np.ascontiguousarray(label_map.T.astype(smallest))).save(path, "PNG", optimize=False)
 
 
 def _write_nifti(path: Path, stored: NDArray[Any], volume: Volume) -> None:

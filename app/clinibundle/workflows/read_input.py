@@ -13,6 +13,7 @@ from clinibundle.checks import Check
 from clinibundle.console import Talk
 from clinibundle.dicom.archive import is_zip, unpacked
 from clinibundle.dicom.header import looks_like_dicom
+from clinibundle.dicom.header_cache import HeaderCache
 from clinibundle.dicom.index import Index, Instance, index_study
 from clinibundle.dicom.radiograph import read_radiograph
 from clinibundle.dicom.read_volume import read_volume
@@ -65,15 +66,15 @@ def opened(path: Path, talk: Talk) -> Iterator[Path]:
         yield folder
 
 
-def read_index(path: Path, talk: Talk) -> Index:
-    """The headers of all files, with progress.
+def read_index(path: Path, talk: Talk, use_cache: bool = False) -> Index:
+    """The headers of all files, with progress; from the cache where that is enough.
 
     Raises:
         UnreadableInput: if there is nothing at `path`.
     """
     count = sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 1
     with talk.progress("reading headers", count) as advance:
-        return index_study(path, advance)
+        return index_study(path, advance, HeaderCache() if use_cache else None)
 
 
 def find_cases(path: Path, bundle: Bundle, options: DicomOptions, talk: Talk) -> list[Case]:
