@@ -184,8 +184,8 @@ def _refuse_same_names(members: Sequence[ZipInfo]) -> None:
 
 
 def _folded(name: str) -> str:
-    """The same for names that a file system may take for one (canonical caseless matching, Unicode 3.13 D145)."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    """The same for names that a file system may take for one."""
+    return unicodedata.normalize("NFD", name.casefold())
 
 
 def _refuse_many_folders(members: Sequence[ZipInfo]) -> None:

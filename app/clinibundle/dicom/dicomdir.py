@@ -203,9 +203,10 @@ def _places_by_order(records: Iterable[_Record]) -> list[tuple[str, str]]:
     study = series = ""
     places = []
     for record in records:
-        if record.kind == "PATIENT" or record.study_uid not in ("", study):
+        if record.kind in ("PATIENT", "STUDY") or record.study_uid not in ("", study):
             study, series = record.study_uid, ""
-        series = record.series_uid or series
+        if record.kind == "SERIES" or record.series_uid:
+            series = record.series_uid
         places.append(("", "") if record.kind in _OUTSIDE_SERIES else (study, series))
     return places
 
@@ -227,7 +228,7 @@ def _find(root: Path, parts: Iterable[str], folders: dict[Path, dict[str, Path]]
 def _entries(folder: Path) -> dict[str, Path]:
     """What lies in a folder, by its own name and by the one it would have on a disc; its own counts first."""
     try:
-        entries = sorted(folder.iterdir(), reverse=True)
+        entries = sorted(folder.iterdir())
     except OSError:
         return {}
     return {_as_on_disc(entry.name): entry for entry in entries} | {entry.name: entry for entry in entries}

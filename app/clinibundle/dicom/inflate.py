@@ -88,10 +88,9 @@ def _inflate(stream: BinaryIO, inflated: BytesIO, limit: int) -> None:
     while not inflater.eof:
         # What was read and not inflated yet, as it would have grown beyond the step.
         deflated = inflater.unconsumed_tail or stream.read(_STEP_BYTES)
-        step = inflater.decompress(deflated, _STEP_BYTES)
-        if not deflated and not step and not inflater.eof:
+        inflated.write(inflater.decompress(deflated, _STEP_BYTES))
+        if not deflated and not inflater.eof:
             raise UnreadableInput("its deflated data set is cut off")
-        inflated.write(step)
         if inflated.tell() > limit:
             raise UnreadableInput(
                 f"its deflated data set grows beyond {limit // _MIB} MiB, which no sound picture of its size does: "
