@@ -38,7 +38,7 @@ def test_a_dicom_study_gives_seg_mask_measurements_and_report(lungs: Bundle, pha
     study = phantoms / "dicom" / "phantom-000"
     found = run(lungs, study, tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "segmentation.dcm", "mask.png", "measurements.json", "report.html",
+        "segmentation.dcm", "measurements.dcm", "key_image_001.dcm", "mask.png", "measurements.json", "report.html",
     }  # fmt: skip
     truth = np.asarray(Image.open(phantoms / "labels" / "phantom-000.png")) > 0
     mask = np.asarray(Image.open(tmp_path / "out" / "mask.png"))

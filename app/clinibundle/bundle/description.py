@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from clinibundle.dicom.codes import Segment
+from clinibundle.dicom.codes import MeasurementTable, Segment
 from clinibundle.dicom.rules import DicomWishes
 from clinibundle.errors import BundleError, did_you_mean
 from clinibundle.files import sha256_of
@@ -63,9 +63,15 @@ class Metadata(BaseModel):
 
 
 class DicomDescription(DicomWishes):
-    """`configs/dicom.yaml`: which series is wanted, and what labels are called in DICOM."""
+    """`configs/dicom.yaml`: which series is wanted, and what labels and measurements are called in DICOM.
+
+    Attributes:
+        segments: what each label means.
+        measurements: what the structured report says, and in which codes; no report without it.
+    """
 
     segments: list[Segment]
+    measurements: MeasurementTable | None = None
 
 
 class MeasureDescription(BaseModel):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from highdicom import SpecificCharacterSetValues
 from pydicom.dataset import Dataset
 
-from clinibundle.dicom.values import put, shallow_copy
+from clinibundle.dicom.values import put, shallow_copy, whole
+from clinibundle.errors import OutputError
 
 # Type 2 attributes of the Patient and General Study modules: present, and empty where the source does not know them.
 _TYPE_2 = (
@@ -33,6 +35,7 @@ _FORMS = {
     "StudyDate": r"\d{8}",
     "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
 }
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _UTF_8 = "ISO_IR 192"
 
 
@@ -54,6 +57,8 @@ def completed(source: Dataset) -> Dataset:
                 put(header, keyword, "")
             else:
                 delattr(header, keyword)
+    if not header.get("DeidentificationMethod", "absent"):
+        del header.DeidentificationMethod
     # A Pixel Measures item without a slice thickness, which a film does not have, is allowed by the standard and cannot
     # be read by highdicom; with spacing left out there is none, and the frames refer to the film's own grid anyway.
     if "PixelSpacing" in header and ("SliceThickness" not in header or not _is_spacing(header.PixelSpacing)):
@@ -81,3 +86,15 @@ def _is_spacing(value: Any) -> bool:
 
 def _is_known_character_set(value: Any) -> bool:
     return isinstance(value, str) and value in {known.value for known in SpecificCharacterSetValues}
+
+
+def series_number(source: Dataset, offset: int) -> int:
+    """Of a series made by clinibundle: after those of the scanner, which start at 1, and told apart by the offset."""
+    return offset + whole(source, "SeriesNumber") % 1000
+
+
+def refuse_unreferable(sources: Sequence[Dataset], what: str) -> None:
+    """Raises OutputError if a source lacks an identifier without which no object can refer to it."""
+    missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in sources)]
+    if missing:
+        raise OutputError(f"no {what} can refer to this source: its header has no {' and no '.join(missing)}")

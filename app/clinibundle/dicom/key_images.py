@@ -17,17 +17,14 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from clinibundle.dicom.codes import Algorithm
-from clinibundle.dicom.derived import completed
+from clinibundle.dicom.derived import completed, refuse_unreferable, series_number
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
-from clinibundle.dicom.values import whole
 from clinibundle.errors import OutputError
 
 _WORDS = "Not for diagnostic use"
 _UTF_8 = "ISO_IR 192"
 # Those of SEG are 9000 and up, those of SR 10000 and up.
 _SERIES_NUMBER_OFFSET = 11000
-# Without these nothing can refer to the source.
-_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _SMALLEST_FONT_PX = 12
 _COLUMNS_PER_FONT_PX = 40
@@ -75,9 +72,7 @@ def write_key_images(
     Raises:
         OutputError: if the sources cannot be referred to, or what is read back differs from what was meant.
     """
-    missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in sources)]
-    if missing:
-        raise OutputError(f"no key image can refer to this source: its header has no {' and no '.join(missing)}")
+    refuse_unreferable(sources, "key image")
     words = f"{_WORDS}: {algorithm.name} {algorithm.version}"
     series = generate_uid()
     paths = []
@@ -154,7 +149,7 @@ def _capture(
         # highdicom wants one, and nobody knows it: a picture may be a cut through a volume in any direction.
         patient_orientation=("L", "P"),
         series_instance_uid=series,
-        series_number=_SERIES_NUMBER_OFFSET + whole(header, "SeriesNumber") % 1000,
+        series_number=series_number(header, _SERIES_NUMBER_OFFSET),
         sop_instance_uid=generate_uid(),
         instance_number=number,
         manufacturer="clinibundle",

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from clinibundle import __version__
 from clinibundle.dicom.codes import Algorithm, Segment
-from clinibundle.dicom.derived import completed
+from clinibundle.dicom.derived import completed, refuse_unreferable, series_number
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
 from clinibundle.dicom.seg_check import MAX_FRACTIONAL_VALUE, SourceGrid, compare_with_written
 from clinibundle.dicom.values import number
@@ -28,10 +28,7 @@ _MOST_IN_BYTE = 255
 # A decimal string holds 16 characters.
 _DECIMALS = 9
 _ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
-# Series made by clinibundle are numbered after those of the scanner, which start at 1.
 _SERIES_NUMBER_OFFSET = 9000
-# Without these nothing can refer to the source.
-_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
 SegKind = Literal["binary", "fractional", "labelmap"]
@@ -65,9 +62,7 @@ def write_seg(
     unnamed = set(np.unique(label_map).tolist()) - {0, *(segment.label for segment in segments)}
     if unnamed:
         raise OutputError(f"label {min(unnamed)} has no row in the bundle's table of segments (configs/dicom.yaml)")
-    missing = [keyword for keyword in _NEEDED if not all(source.get(keyword) for source in grid.sources)]
-    if missing:
-        raise OutputError(f"no DICOM SEG can refer to this source: its header has no {' and no '.join(missing)}")
+    refuse_unreferable(grid.sources, "DICOM SEG")
     pixels: NDArray[Any]
     if kind == "fractional":
         pixels = _fractions(label_map.shape, segments, probability)
@@ -130,7 +125,7 @@ def _segmentation(
         max_fractional_value=MAX_FRACTIONAL_VALUE,
         segment_descriptions=[_describe(at, s, algorithm) for at, s in enumerate(segments, start=1)],
         series_instance_uid=generate_uid(),
-        series_number=_series_number(grid.sources[0]),
+        series_number=series_number(grid.sources[0], _SERIES_NUMBER_OFFSET),
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer="clinibundle",
@@ -189,10 +184,3 @@ def _identify(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
         source="clinibundle",
         parameters={"weights_sha256": algorithm.weights_sha256},
     )
-
-
-def _series_number(source: Dataset) -> int:
-    try:
-        return _SERIES_NUMBER_OFFSET + int(source.get("SeriesNumber") or 0) % 1000
-    except (TypeError, ValueError):
-        return _SERIES_NUMBER_OFFSET

@@ -26,7 +26,7 @@ _LONGEST_VALUE_BYTES = 1024
 _READ_BYTES = (32 * 1024, 1024 * 1024)
 _META_START = 132
 _UNDEFINED = 0xFFFFFFFF
-_PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_PIXELS, _FLOAT_PIXELS = 0x7FE00010, (0x7FE00008, 0x7FE00009)
 _ITEM, _END_OF_ITEM, _END_OF_SEQUENCE = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_FORM = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SHORT_FORM = {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"}
@@ -57,7 +57,8 @@ class Walked:
     Attributes:
         header: short public elements before the pixels; no sequences.
         transfer_syntax: UID.
-        pixel_offset: of the first byte of the pixel data's value in the file; None without pixels.
+        pixel_offset: of the first byte of the pixel data's value in the file; None without pixels, or if they are
+            stored as fractions (Float Pixel Data).
         pixel_bytes: its length; None if undefined, as of compressed pixels.
     """
 
@@ -132,13 +133,16 @@ def _elements(  # noqa: PLR0912
                 (length,) = _LONG.unpack_from(data, value_at)
                 value_at = at + 12
         tag = group << 16 | element
-        if tag in _PIXELS:
+        if tag == _PIXELS:
             return value_at, length
+        if tag in _FLOAT_PIXELS:
+            return at, None
         if tag <= last or group == 0xFFFE:
             raise _Odd
         last = tag
         if length == _UNDEFINED:
-            at = _after_sequence(data, value_at, implicit, 0)
+            # What is in a sequence of unknown VR is implicit in any file (PS3.5 section 6.2.2, note 2).
+            at = _after_sequence(data, value_at, implicit or vr == b"UN", 0)
             continue
         at = value_at + length
         if at > end:
@@ -152,16 +156,15 @@ def _elements(  # noqa: PLR0912
     return at, None
 
 
-def _element(data: bytes, at: int, implicit: bool) -> tuple[int, int, bytes, int, int]:
-    """Group, element, VR (empty if implicit), length, and where the value starts."""
+def _element(data: bytes, at: int, implicit: bool) -> tuple[bytes, int, int]:
+    """VR (empty if implicit), length, and where the value starts."""
     if implicit:
-        group, element, length = _IMPLICIT.unpack_from(data, at)
-        return group, element, b"", length, at + 8
-    group, element, vr, length = _EXPLICIT.unpack_from(data, at)
+        return b"", _IMPLICIT.unpack_from(data, at)[2], at + 8
+    _, _, vr, length = _EXPLICIT.unpack_from(data, at)
     if vr in _SHORT_FORM:
-        return group, element, vr, length, at + 8
+        return vr, length, at + 8
     if vr in _LONG_FORM:
-        return group, element, vr, _LONG.unpack_from(data, at + 8)[0], at + 12
+        return vr, _LONG.unpack_from(data, at + 8)[0], at + 12
     raise _Odd
 
 
@@ -188,5 +191,8 @@ def _after_item(data: bytes, at: int, implicit: bool, depth: int) -> int:
             raise _Cut
         if _IMPLICIT.unpack_from(data, at)[:2] == (_END_OF_ITEM >> 16, _END_OF_ITEM & 0xFFFF):
             return at + 8
-        _, _, _, length, value_at = _element(data, at, implicit)
-        at = value_at + length if length != _UNDEFINED else _after_sequence(data, value_at, implicit, depth + 1)
+        vr, length, value_at = _element(data, at, implicit)
+        if length == _UNDEFINED:
+            at = _after_sequence(data, value_at, implicit or vr == b"UN", depth + 1)
+        else:
+            at = value_at + length

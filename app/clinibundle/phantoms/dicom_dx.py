@@ -8,12 +8,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation
+
+from clinibundle.phantoms.dicom_study import (
+    DATE,
+    TIME,
+    add_patient_and_study,
+    add_series_and_equipment,
+    coded,
+    new_object,
+    uid_of,
+)
 
 _BITS = 12
 _WHITE = 2**_BITS - 1
-_DATE, _TIME = "20240101", "120000"
 
 
 def write_dx_study(
@@ -49,60 +58,29 @@ def _film(image: NDArray[np.uint16], seed: int, number: int, spacing_mm: float, 
     if image.ndim != 2 or image.max() > _WHITE:
         raise ValueError(f"expected a picture (rows, columns) of at most {_WHITE}, found {image.shape}, {image.max()}")
     stored = (_WHITE - image if monochrome1 else image).astype("<u2").tobytes()
-    instance_uid = _uid(seed, "instance", str(number), hashlib.sha256(stored).hexdigest())
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = instance_uid
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    film = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    film.SOPClassUID = DigitalXRayImageStorageForPresentation
-    film.SOPInstanceUID = instance_uid
+    instance_uid = uid_of("DX", seed, "instance", str(number), hashlib.sha256(stored).hexdigest())
+    film = new_object(DigitalXRayImageStorageForPresentation, instance_uid)
     film.InstanceNumber = number
-    _add_patient_and_study(film, seed)
-    _add_series_and_equipment(film, seed)
+    add_patient_and_study(film, seed, uid_of("DX", seed, "study"), "Made-up chest radiograph")
+    film.Modality = "DX"
+    film.PresentationIntentType = "FOR PRESENTATION"
+    add_series_and_equipment(film, uid_of("DX", seed, "series"), 1, "Phantom, made by a program")
     _add_acquisition(film, spacing_mm)
     _add_picture(film, image.shape, stored, monochrome1)
     return film
 
 
-def _uid(seed: int, *parts: str) -> str:
-    return str(generate_uid(entropy_srcs=["clinibundle phantom DX", str(seed), *parts]))
-
-
-def _add_patient_and_study(film: Dataset, seed: int) -> None:
-    film.PatientName = "Phantom^Chest"
-    film.PatientID = f"PHANTOM-{seed}"
-    film.PatientBirthDate = ""
-    film.PatientSex = "O"
-    film.StudyInstanceUID = _uid(seed, "study")
-    film.StudyID = "1"
-    film.StudyDate, film.StudyTime = _DATE, _TIME
-    film.StudyDescription = "Made-up chest radiograph"
-    film.ReferringPhysicianName = ""
-    film.AccessionNumber = ""
-
-
-def _add_series_and_equipment(film: Dataset, seed: int) -> None:
-    film.Modality = "DX"
-    film.PresentationIntentType = "FOR PRESENTATION"
-    film.SeriesInstanceUID = _uid(seed, "series")
-    film.SeriesNumber = 1
-    film.SeriesDescription = "Phantom, made by a program"
-    film.Manufacturer = "clinibundle"
-    film.ManufacturerModelName = "phantom"
-
-
 def _add_acquisition(film: Dataset, spacing_mm: float) -> None:
     """Body part, view and detector."""
-    film.ContentDate, film.ContentTime = _DATE, _TIME
-    film.AcquisitionDate, film.AcquisitionTime = _DATE, _TIME
+    film.ContentDate, film.ContentTime = DATE, TIME
+    film.AcquisitionDate, film.AcquisitionTime = DATE, TIME
     film.ImageType = ["ORIGINAL", "PRIMARY", ""]
     film.BodyPartExamined = "CHEST"
-    film.AnatomicRegionSequence = [_code("816094009", "SCT", "Chest")]
+    film.AnatomicRegionSequence = [coded("816094009", "SCT", "Chest")]
     film.ImageLaterality = "U"
     film.PatientOrientation = ["L", "F"]
     film.ViewPosition = "PA"
-    film.ViewCodeSequence = [_code("399348003", "SCT", "postero-anterior")]
+    film.ViewCodeSequence = [coded("399348003", "SCT", "postero-anterior")]
     film.ViewCodeSequence[0].ViewModifierCodeSequence = []
     film.PositionerType = "NONE"
     film.DetectorType = "DIRECT"
@@ -126,9 +104,3 @@ def _add_picture(film: Dataset, shape: tuple[int, ...], stored: bytes, monochrom
     film.LossyImageCompression = "00"
     film.BurnedInAnnotation = "NO"
     film.PixelData = stored
-
-
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
-    return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,34 @@ from clinibundle.volume import Volume
 _SLICES_SHOWN = 3
 
 
-def case_figures(
+@dataclass(frozen=True)
+class KeyPicture:
+    """A telling picture of a case, with and without the outline.
+
+    Attributes:
+        slice_number: from 0; None for a flat picture.
+        outlined, plain: PNG.
+        caption: what is to be seen.
+    """
+
+    slice_number: int | None
+    outlined: bytes
+    plain: bytes
+    caption: str
+
+    @property
+    def figure(self) -> Figure:
+        """For the report."""
+        return Figure(self.caption, self.outlined, self.plain)
+
+
+def key_pictures(
     volume: Volume,
     label_map: NDArray[np.integer[Any]],
     colours: Sequence[Colour],
     window: tuple[float, float] | None = None,
-) -> list[Figure]:
-    """Figures with and without the outline.
+) -> list[KeyPicture]:
+    """The film itself, or the slices of a volume that tell most.
 
     Args:
         volume: flat, or (x, y, z).
@@ -32,14 +54,15 @@ def case_figures(
     if label_map.ndim == 2:
         picture = np.swapaxes(volume.array, 0, 1)
         outlined = overlay_png(picture, label_map.T, colours, limits=window)
-        return [Figure("the picture with the outline that was found", outlined, plain_png(picture, limits=window))]
-    figures = []
+        plain = plain_png(picture, limits=window)
+        return [KeyPicture(None, outlined, plain, "the picture with the outline that was found")]
+    found = []
     for k in key_slices(label_map):
         picture = volume.array[:, :, k].T
         outlined = overlay_png(picture, label_map[:, :, k].T, colours, limits=window)
         caption = f"slice {k + 1} of {label_map.shape[2]} with the outline that was found"
-        figures.append(Figure(caption, outlined, plain_png(picture, limits=window)))
-    return figures
+        found.append(KeyPicture(k, outlined, plain_png(picture, limits=window), caption))
+    return found
 
 
 def key_slices(label_map: NDArray[np.integer[Any]], count: int = _SLICES_SHOWN) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,11 +19,11 @@ from clinibundle.files import write_json
 from clinibundle.measure.regions import check_limits, measure_flat
 from clinibundle.measure.volumes import measure_volume
 from clinibundle.pictures.write import write_label_map
-from clinibundle.report.case_figures import case_figures
+from clinibundle.report.case_figures import KeyPicture, key_pictures
 from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
 from clinibundle.report.wording import Column
 from clinibundle.volume import Volume
-from clinibundle.workflows.write_objects import write_objects
+from clinibundle.workflows.write_objects import Objects, write_objects
 
 if TYPE_CHECKING:
     from clinibundle.bundle.predict import Prediction, Predictor
@@ -66,10 +67,12 @@ def segment_case(
     findings, checks = _measured(bundle, volume, prediction)
     volume = volume.with_checks(*checks, *check_limits(findings, bundle.measure.limits))
     write_label_map(folder, prediction.label_map, volume)
+    pictures = key_pictures(volume, prediction.label_map, bundle.report.colours, bundle.report.window)
     if volume.source.datasets and bundle.dicom is not None:
-        write_objects(folder, bundle, bundle.dicom, volume, prediction, seg_kind)
+        case = Objects(volume, prediction, findings, pictures)
+        write_objects(folder, bundle, bundle.dicom, case, seg_kind)
     write_json(folder / "measurements.json", measurements(bundle, volume, findings))
-    report = _report(bundle, volume, choice, prediction, findings, identified)
+    report = _report(bundle, volume, choice, pictures, findings, identified)
     (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
     return Segmented(findings, volume.checks)
 
@@ -147,7 +150,7 @@ def _report(
     bundle: Bundle,
     volume: Volume,
     choice: Choice | None,
-    prediction: Prediction,
+    pictures: Sequence[KeyPicture],
     findings: list[dict[str, Any]],
     identified: bool,
 ) -> SegmentationReport:
@@ -167,7 +170,7 @@ def _report(
         findings=findings,
         finding_columns=[Column(c.key, c.heading, c.unit, c.format) for c in described.columns],
         checks=volume.checks,
-        figures=case_figures(volume, prediction.label_map, described.colours, described.window),
+        figures=[picture.figure for picture in pictures],
         series_choice=[SeriesChoice(c.series, c is choice.chosen, c.why) for c in candidates] if choice else [],
         colours=described.colours,
         unknown_because=described.unknown_because,
