@@ -59,15 +59,10 @@ def write_seg(
         OutputError: if a label has no segment, the sources cannot be referred to, or what is read back differs from
             what was meant.
     """
-    unnamed = set(np.unique(label_map).tolist()) - {0, *(segment.label for segment in segments)}
-    if unnamed:
-        raise OutputError(f"label {min(unnamed)} has no row in the bundle's table of segments (configs/dicom.yaml)")
     refuse_unreferable(grid.sources, "DICOM SEG")
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] = _segment_numbers(label_map, segments)
     if kind == "fractional":
         pixels = _fractions(label_map.shape, segments, probability)
-    else:
-        pixels = _segment_numbers(label_map, segments)
     try:
         with quietly():
             seg = _segmentation(grid.in_source_order(pixels), grid, segments, algorithm, kind)
@@ -85,12 +80,16 @@ def write_seg(
 
 def _segment_numbers(label_map: NDArray[np.integer[Any]], segments: Sequence[Segment]) -> NDArray[np.integer[Any]]:
     """The label map in segment numbers, which count from 1 in the order of the table."""
-    numbers = np.zeros(
-        max([0, *(s.label for s in segments)]) + 1, np.uint16 if len(segments) > _MOST_IN_BYTE else np.uint8
-    )
+    highest = max([int(label_map.max(initial=0)), *(segment.label for segment in segments)])
+    numbers = np.zeros(highest + 1, np.uint16 if len(segments) > _MOST_IN_BYTE else np.uint8)
     for at, segment in enumerate(segments, start=1):
         numbers[segment.label] = at
-    return np.asarray(numbers[label_map])
+    found = np.asarray(numbers[label_map])
+    # Counting is a hundred times faster than finding the different labels of a large volume.
+    if np.count_nonzero(found) != np.count_nonzero(label_map):
+        unnamed = int(label_map[(found == 0) & (label_map != 0)].min())
+        raise OutputError(f"label {unnamed} has no row in the bundle's table of segments (configs/dicom.yaml)")
+    return found
 
 
 def _fractions(

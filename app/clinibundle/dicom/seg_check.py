@@ -78,10 +78,9 @@ def _differences(seg: Dataset, pixels: NDArray[Any], grid: SourceGrid, segments:
     stored = _stored_frames(seg)
     if stored.shape[1:] != pixels.shape[1:3]:
         yield f"its frames have the size {stored.shape[1:]}"
-    expected, tolerance = _expected(seg, pixels)
-    filled = expected.any(axis=(1, 2))
+    expected = _Expected(seg, pixels)
     # What no frame covers has to be empty.
-    uncovered = {(int(frame), int(layer)) for frame, layer in np.argwhere(filled)}
+    uncovered = expected.filled()
     places = {str(source.SOPInstanceUID): number for number, source in enumerate(grid.sources)}
     shared = seg.SharedFunctionalGroupsSequence[0]
     for number, (picture, groups) in enumerate(zip(stored, seg.PerFrameFunctionalGroupsSequence, strict=True), start=1):
@@ -92,7 +91,7 @@ def _differences(seg: Dataset, pixels: NDArray[Any], grid: SourceGrid, segments:
                 yield f"frame {number} refers to no source frame"
             continue
         layer = _layer(seg, groups, shared)
-        if np.abs(picture.astype(np.int32) - expected[frame, ..., layer]).max(initial=0) > tolerance:
+        if not expected.shows(frame, layer, picture):
             yield f"frame {number} does not show the mask of source frame {frame + 1}"
         if grid.affine_lps is not None and (problem := _misplaced(groups, shared, grid, frame)):
             yield f"frame {number} {problem}"
@@ -101,14 +100,38 @@ def _differences(seg: Dataset, pixels: NDArray[Any], grid: SourceGrid, segments:
         yield f"{len(uncovered)} frames with an outline are not in it"
 
 
-def _expected(seg: Dataset, pixels: NDArray[Any]) -> tuple[NDArray[np.integer[Any]], int]:
-    """What frames should hold, (frames, rows, columns, layers), and how far stored values may differ."""
-    if seg.SegmentationType == "FRACTIONAL":
-        return np.rint(pixels * MAX_FRACTIONAL_VALUE).astype(np.uint8), 1
-    if seg.SegmentationType == "LABELMAP":
-        return pixels[..., None], 0
-    count = len(seg.SegmentSequence)
-    return np.stack([pixels == number for number in range(1, count + 1)], axis=-1).view(np.uint8), 0
+class _Expected:
+    """What the frames of a SEG should hold.
+
+    Args:
+        seg: whose kind and number of segments count.
+        pixels: segment numbers (frames, rows, columns), or probabilities (frames, rows, columns, segments).
+    """
+
+    def __init__(self, seg: Dataset, pixels: NDArray[Any]) -> None:
+        self.kind = str(seg.SegmentationType)
+        self.pixels = pixels
+        self.layers = 1 if self.kind == "LABELMAP" else len(seg.SegmentSequence)
+
+    def filled(self) -> set[tuple[int, int]]:
+        """(frame, layer) wherever something is."""
+        return {
+            (frame, layer)
+            for frame in range(len(self.pixels))
+            for layer in range(self.layers)
+            if self._of(frame, layer).any()
+        }
+
+    def shows(self, frame: int, layer: int, picture: NDArray[np.integer[Any]]) -> bool:
+        """Whether a stored frame holds what is meant; of probabilities, to the last bit."""
+        if self.kind != "FRACTIONAL":
+            return bool(np.array_equal(picture, self._of(frame, layer)))
+        return bool(np.abs(picture.astype(np.int16) - self._of(frame, layer)).max(initial=0) <= 1)
+
+    def _of(self, frame: int, layer: int) -> NDArray[Any]:
+        if self.kind == "FRACTIONAL":
+            return np.asarray(np.rint(self.pixels[frame, ..., layer] * MAX_FRACTIONAL_VALUE).astype(np.int16))
+        return np.asarray(self.pixels[frame] if self.kind == "LABELMAP" else self.pixels[frame] == layer + 1)
 
 
 def _stored_frames(seg: Dataset) -> NDArray[np.integer[Any]]:
