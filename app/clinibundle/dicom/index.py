@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from clinibundle.dicom.dicomdir import DicomdirListing, MissingFile, files_of_dicomdir
-from clinibundle.dicom.header import NO_IDENTITY, is_dicomdir, read_header
+from clinibundle.dicom.header import NO_IDENTITY, is_dicomdir, quietly, read_header
 from clinibundle.dicom.header_cache import HeaderCache
 from clinibundle.dicom.patient import holds_part, patient_parts
 from clinibundle.dicom.values import text
@@ -150,7 +150,8 @@ def _read_all(files: Sequence[Path], known: Mapping[Path, Walked], advance: Call
         return found
 
     # Threads: walking holds Python's lock, waiting for a disk or a file server does not.
-    with ThreadPoolExecutor(_READERS) as pool:
+    # Quiet around all of them: what each sets and puts back would get mixed up.
+    with quietly(), ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(read, files))
 
 
