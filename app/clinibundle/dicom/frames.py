@@ -9,17 +9,19 @@ from pydicom.dataset import Dataset
 
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly, read_header
 from clinibundle.dicom.index import Instance
-from clinibundle.dicom.values import put, shallow_copy, whole
+from clinibundle.dicom.values import numbers, put, shallow_copy, whole
 from clinibundle.errors import UnreadableInput
 
 MAX_FRAMES = 20_000
+FARTHEST_MM = 1e5
+"""A position farther from the origin is a typing error or damage: scanners are metres long."""
 # A frame's functional groups under the names that single-frame objects use (PS3.3 C.7.6.16, C.8.13, C.8.15).
 _RENAMED = {
     "EffectiveEchoTime": "EchoTime",
     "FrameType": "ImageType",
     "TemporalPositionIndex": "TemporalPositionIdentifier",
+    "FrameAcquisitionNumber": "AcquisitionNumber",
 }
-_RENAMED |= {"FrameAcquisitionNumber": "AcquisitionNumber"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,23 @@ class Slice:
     @property
     def name(self) -> str:
         """For messages: the file, and the frame where there are several."""
-        several = whole(self.instance.header, "NumberOfFrames", 1) > 1
-        return f"{self.instance.name}, frame {self.frame + 1}" if several else self.instance.name
+        return f"{self.instance.name}, frame {self.frame + 1}" if self.is_one_of_several else self.instance.name
+
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether its file holds more frames."""
+        return whole(self.instance.header, "NumberOfFrames", 1) > 1
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether its place stands in functional groups of its file, as in enhanced multi-frame objects."""
+        return self.header is not self.instance.header
+
+    @property
+    def position_mm(self) -> tuple[float, ...] | None:
+        """(x, y, z) of the centre of its first pixel; None if it is not given, or lies where no patient can be."""
+        found = numbers(self.header, "ImagePositionPatient", 3)
+        return None if found is None or max(map(abs, found)) > FARTHEST_MM else found
 
 
 def slices_of(instance: Instance) -> list[Slice]:
@@ -49,9 +66,12 @@ def slices_of(instance: Instance) -> list[Slice]:
     Raises:
         UnreadableInput: if a multi-frame header is damaged or declares more frames than anybody can mean.
     """
-    frames = whole(instance.header, "NumberOfFrames", 1)
-    if frames <= 1:
-        return [Slice(instance, 0, instance.header)]
+    header = instance.header
+    frames = whole(header, "NumberOfFrames", 1)
+    # An enhanced object may hold a single frame, and has its place in the functional groups all the same.
+    if frames <= 1 and ("NumberOfFrames" not in header or "ImagePositionPatient" in header):
+        return [Slice(instance, 0, header)]
+    frames = max(frames, 1)
     if frames > MAX_FRAMES:
         raise UnreadableInput(f"'{instance.name}' declares {frames} frames, more than the limit of {MAX_FRAMES}")
     # The index keeps no sequences.
@@ -66,7 +86,7 @@ def slices_of(instance: Instance) -> list[Slice]:
                 )
             described = own or [Dataset() for _ in range(frames)]
             return [
-                Slice(instance, number, _laid_over(instance.header, [*shared, *_groups([groups])]))
+                Slice(instance, number, _laid_over(header, [*shared, *_groups([groups])]))
                 for number, groups in enumerate(described)
             ]
     except DAMAGE_TO_DICOM as error:

@@ -30,7 +30,10 @@ SPACING_TOLERANCE_SHARE = 0.1
 PIXEL_SPACING_TOLERANCE = 1e-3
 """Largest relative difference of the pixel spacing between slices."""
 TILT_TOLERANCE_DEG = 0.1
-"""Largest angle between the normal of the planes and the way from slice to slice."""
+"""Largest angle between the normal of the planes and the way from slice to slice, where it leads further aside than
+SPACING_TOLERANCE_MM from the first slice to the last: few thin slices lean by the rounding of their positions alone."""
+LARGEST_TILT_DEG = 45.0
+"""No gantry tilts as far (30 degrees are usual): slices that lie beside each other are no volume."""
 PLAUSIBLE_MM = (1e-3, 1e3)
 """Pixel and slice spacings outside are typing errors."""
 _SHOWN_SLICES = 3
@@ -84,7 +87,7 @@ def place(slices: Sequence[Slice], series: str, tilt_allowed: bool = False) -> P
     kept, repeated = _without_repeated(order, positions)
     ordered = [slices[i] for i in kept]
     step, spacing_check = _step(positions[kept], heights[kept], normal, ordered, series)
-    tilt, tilt_check = _tilt(step, normal, series, tilt_allowed)
+    tilt, tilt_check = _tilt(step, normal, len(ordered), series, tilt_allowed)
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = rows * column_mm, columns * row_mm, step
     affine[:3, 3] = positions[kept[0]]
@@ -127,8 +130,10 @@ def _axes(slices: Sequence[Slice], series: str) -> tuple[NDArray[np.float64], ND
             f"{series}: the planes of {slices[0].name} and {slices[bad].name} differ by {angles.max():.2f} degrees "
             f"(limit {PARALLEL_TOLERANCE_DEG:g}); a volume needs parallel slices, choose another series"
         )
-    row = axes[0, 0] / lengths[0, 0]
-    column = axes[0, 1] - row * (row @ axes[0, 1])
+    # The median does not depend on the order of the slices, and is exact where all are equal.
+    row, column = np.median(axes, axis=0)
+    row = row / np.linalg.norm(row)
+    column = column - row * (row @ column)
     return row, column / np.linalg.norm(column)
 
 
@@ -165,12 +170,12 @@ def _pixel_spacing(slices: Sequence[Slice], series: str) -> tuple[float, float, 
 
 
 def _positions(slices: Sequence[Slice], series: str) -> NDArray[np.float64]:
-    found = [numbers(s.header, "ImagePositionPatient", 3) for s in slices]
+    found = [s.position_mm for s in slices]
     without = [s for s, position in zip(slices, found, strict=True) if position is None]
     if without:
         raise GeometryError(
-            f"{series}: {_some(without)} without ImagePositionPatient; SliceLocation and instance numbers do not say "
-            "where in the patient they lie; export the study again with its geometry"
+            f"{series}: {_some(without)} without a usable ImagePositionPatient; SliceLocation and instance numbers do "
+            "not say where in the patient they lie; export the study again with its geometry"
         )
     return np.array(found, dtype=np.float64)
 
@@ -201,6 +206,12 @@ def _step(
         return _single_step(slices[0], normal)
     gaps = np.diff(heights)
     median = float(np.median(gaps))
+    low, high = PLAUSIBLE_MM
+    if not low <= median <= high:
+        raise GeometryError(
+            f"{series}: its slices lie {median:.4g} mm apart, expected {low:g} to {high:g} mm; they lie beside each "
+            "other, or a header is damaged; choose another series"
+        )
     limit = min(SPACING_TOLERANCE_MM, SPACING_TOLERANCE_SHARE * median)
     table = [round(float(gaps.min()), 4), round(float(gaps.max()), 4)]
     if np.abs(gaps - median).max() > 2 * limit:
@@ -231,14 +242,16 @@ def _single_step(one: Slice, normal: NDArray[np.float64]) -> tuple[NDArray[np.fl
 
 def _uneven(gaps: NDArray[np.float64], median: float, limit: float, slices: Sequence[Slice], series: str) -> str:
     """One sentence: between which slices the spacing breaks, and whether slices are missing there."""
-    at = int(np.abs(gaps - median).argmax())
     smallest = float(gaps.min())
-    missing = np.round(gaps / smallest) - 1
-    whole = bool(np.abs(gaps / smallest - np.round(gaps / smallest)).max() < SPACING_TOLERANCE_SHARE)
-    lost = int(missing.sum())
-    reason = (
-        f"at least {lost} slice{'s are' if lost > 1 else ' is'} missing" if whole and lost else "its slices are uneven"
-    )
+    steps = gaps / max(smallest, SAME_POSITION_MM)
+    lost = int(np.round(steps).sum()) - len(gaps)
+    is_whole = bool(np.abs(steps - np.round(steps)).max() < SPACING_TOLERANCE_SHARE)
+    if is_whole and lost > 0 and smallest > SAME_POSITION_MM:
+        at = int(gaps.argmax())
+        reason = f"at least {lost} slice{'s are' if lost > 1 else ' is'} missing"
+    else:
+        at = int(np.abs(gaps - median).argmax())
+        reason = "its slices are uneven"
     return (
         f"{series}: slice spacing varies from {smallest:.4g} to {float(gaps.max()):.4g} mm (limit {limit:.2g} mm), "
         f"worst between {_numbered(slices[at])} and {_numbered(slices[at + 1])}; {reason}; "
@@ -247,16 +260,32 @@ def _uneven(gaps: NDArray[np.float64], median: float, limit: float, slices: Sequ
 
 
 def _numbered(one: Slice) -> str:
-    known = text(one.header, "InstanceNumber")
+    # All frames of a file share its number.
+    known = "" if one.is_one_of_several else text(one.header, "InstanceNumber")
     return f"instance {known}" if known else one.name
 
 
-def _tilt(step: NDArray[np.float64], normal: NDArray[np.float64], series: str, allowed: bool) -> tuple[float, Check]:
-    cosine = float(step @ normal / np.linalg.norm(step))
-    tilt = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
-    if tilt <= TILT_TOLERANCE_DEG:
+def tilt_of(step: NDArray[np.float64], normal: NDArray[np.float64], slices: int) -> tuple[float, bool]:
+    """Angle between the way from slice to slice and the normal in degrees, and whether it counts as a tilt."""
+    upright = normal / np.linalg.norm(normal)
+    along = float(step @ upright)
+    aside = float(np.linalg.norm(step - along * upright))
+    tilt = float(np.degrees(np.arctan2(aside, abs(along))))
+    return tilt, tilt > TILT_TOLERANCE_DEG and aside * (slices - 1) > SPACING_TOLERANCE_MM
+
+
+def _tilt(
+    step: NDArray[np.float64], normal: NDArray[np.float64], slices: int, series: str, allowed: bool
+) -> tuple[float, Check]:
+    tilt, counts = tilt_of(step, normal, slices)
+    if not counts:
         return 0.0, Check(
             "gantry_tilt", "passed", round(tilt, 3), TILT_TOLERANCE_DEG, "slices lie straight behind each other"
+        )
+    if tilt > LARGEST_TILT_DEG:
+        raise GeometryError(
+            f"{series}: its slices are shifted against each other by {tilt:.1f} degrees (limit "
+            f"{LARGEST_TILT_DEG:g}), more than any gantry tilts; choose another series"
         )
     if not allowed:
         raise GeometryError(

@@ -179,7 +179,7 @@ def _by_time(slices: list[Slice]) -> list[tuple[list[Slice], str]]:
 
 def _most_at_one_position(slices: Sequence[Slice]) -> int:
     """How many slices at most lie at one position; 0 if none says where it lies."""
-    positions = (numbers(s.header, "ImagePositionPatient", 3) for s in slices)
+    positions = (s.position_mm for s in slices)
     places = Counter(tuple(round(value / SAME_POSITION_MM) for value in p) for p in positions if p is not None)
     return max(places.values(), default=0)
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from clinibundle.checks import Check
+from clinibundle.dicom.gate import tilt_of
 from clinibundle.volume import Volume
-
-_SQUARE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +44,11 @@ class Straightening:
 
 
 def is_sheared(volume: Volume) -> bool:
-    """Whether the third axis of a volume is not at a right angle to the others."""
+    """Whether the slices of a volume do not lie straight behind each other, as the gate has it."""
     if volume.affine_lps is None or len(volume.spatial_shape) != 3:
         return False
-    x, y, z = (axis / np.linalg.norm(axis) for axis in volume.affine_lps[:3, :3].T)
-    return bool(max(abs(x @ z), abs(y @ z)) > _SQUARE_TOLERANCE)
+    x, y, step = volume.affine_lps[:3, :3].T
+    return tilt_of(step, np.cross(x, y), volume.spatial_shape[2])[1]
 
 
 def straighten(volume: Volume, outside: float) -> tuple[Volume, Straightening]:
