@@ -28,7 +28,9 @@ _PLAIN = (str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian))
 _PLAIN_BITS = (8, 16, 32)
 
 
-def stored_frame(instance: Instance, frame: int = 0, room: NDArray[np.int16] | None = None) -> NDArray[Any]:
+def stored_frame(
+    instance: Instance, frame: int = 0, room: NDArray[np.int16] | None = None, whole_file: Dataset | None = None
+) -> NDArray[Any]:
     """The stored values (rows, columns) of one frame of a grey picture, bits beyond BitsStored removed.
 
     Args:
@@ -36,6 +38,7 @@ def stored_frame(instance: Instance, frame: int = 0, room: NDArray[np.int16] | N
         frame: its number, from 0.
         room: contiguous memory for rows x columns values of 16 bits, used where that saves a copy; the values that are
             returned may then lie in it.
+        whole_file: what `read_whole` gives, if it is at hand.
 
     Raises:
         UnreadableInput: if the pixels are absent, truncated, damaged or coded in a way no installed codec reads.
@@ -43,7 +46,7 @@ def stored_frame(instance: Instance, frame: int = 0, room: NDArray[np.int16] | N
     check_size(instance.header, instance.name)
     if is_plain(instance):
         return _plain_frame(instance, frame, room)
-    return decode(read_whole(instance), instance.name, frame)
+    return decode(whole_file or read_whole(instance), instance.name, frame)
 
 
 def check_size(header: Dataset, name: str) -> None:
@@ -153,7 +156,8 @@ def decode(dataset: Dataset, name: str, frame: int = 0) -> NDArray[Any]:
         ) from error
     if stored.shape != expected:
         raise UnreadableInput(f"'{name}' decodes to {stored.shape}, its header says {expected}")
-    return np.asarray(stored)
+    # Of big-endian files pydicom keeps the order of the bytes.
+    return np.asarray(stored).astype(stored.dtype.newbyteorder("="), copy=False)
 
 
 def _check_length(dataset: Dataset, name: str, frames: int) -> None:

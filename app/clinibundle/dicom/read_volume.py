@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from clinibundle.checks import Check
 from clinibundle.dicom.frames import Slice
 from clinibundle.dicom.gate import Placed
-from clinibundle.dicom.pixels import check_size, stored_frame
+from clinibundle.dicom.header import quietly
+from clinibundle.dicom.pixels import check_size, is_plain, read_whole, stored_frame
 from clinibundle.dicom.stacks import plane_name
 from clinibundle.dicom.values import number, text, whole
 from clinibundle.errors import GeometryError, UnreadableInput, UnsuitableInput
@@ -49,8 +52,8 @@ def read_volume(placed: Placed, fill_padding: bool = False, advance: Callable[[]
 
     Args:
         placed: order and affine of the slices.
-        fill_padding: voxels that the header calls padding become air (CT) or the smallest other value; otherwise they
-            keep the value that is stored.
+        fill_padding: voxels that the header calls padding become air where values are Hounsfield units, else 0 or the
+            smallest other value of their slice if that is less; otherwise they keep the value that is stored.
         advance: called once for each slice.
 
     Returns:
@@ -65,13 +68,13 @@ def read_volume(placed: Placed, fill_padding: bool = False, advance: Callable[[]
     rows, columns = _check_form(slices)
     rescale = _rescale_of(slices)
     units, units_check = _meaning(slices)
-    dtype = np.int16 if rescale.keeps_whole_numbers else np.float32
-    values = np.empty((len(slices), rows, columns), dtype)
+    values = np.empty((len(slices), rows, columns), np.int16 if rescale.keeps_whole_numbers else np.float32)
+    air = units == "hounsfield"
     try:
-        padding = _fill(values, slices, rescale, fill_padding, advance or (lambda: None))
+        padding = _fill(values, slices, rescale, fill_padding, air, advance or (lambda: None))
     except OverflowError:
         values = np.empty((len(slices), rows, columns), np.float32)
-        padding = _fill(values, slices, rescale, fill_padding, advance or (lambda: None))
+        padding = _fill(values, slices, rescale, fill_padding, air, advance or (lambda: None))
     checks = [*placed.checks, *_repeated_checks(placed), units_check]
     checks += _padding_checks(padding, values.size, fill_padding)
     if units == "hounsfield":
@@ -93,7 +96,7 @@ def read_volume(placed: Placed, fill_padding: bool = False, advance: Callable[[]
             family="nii.gz",
             datasets=tuple(instance.header for instance in headers.values()),
             paths=tuple(instance.path for instance in headers.values()),
-            frames=tuple(s.frame for s in slices) if len(headers) < len(slices) else (),
+            frames=tuple(s.frame for s in slices) if any(s.is_framed for s in slices) else (),
         ),
         checks=tuple(checks),
         facts=_facts(placed),
@@ -156,38 +159,55 @@ def _meaning(slices: Sequence[Slice]) -> tuple[Any, Check]:
 
 
 def _fill(
-    values: NDArray[Any], slices: Sequence[Slice], rescale: _Rescale, fill: bool, advance: Callable[[], None]
+    values: NDArray[Any],
+    slices: Sequence[Slice],
+    rescale: _Rescale,
+    fill_padding: bool,
+    air: bool,
+    advance: Callable[[], None],
 ) -> int:
     """Decodes and rescales every slice into its place; returns how many voxels are padding.
 
     Raises:
         OverflowError: if a value does not fit into int16.
     """
+    read_already = _multi_frame_files(slices)
 
     def one(at: int) -> int:
         room = values[at] if values.dtype == np.int16 else None
-        stored = stored_frame(slices[at].instance, slices[at].frame, room)
+        instance = slices[at].instance
+        stored = stored_frame(instance, slices[at].frame, room, read_already.get(instance.path))
         if stored.shape != values.shape[1:]:
             raise UnreadableInput(f"'{slices[at].name}' decodes to {stored.shape}, expected {values.shape[1:]}")
         padding = padding_mask(slices[at], stored)
         _rescaled_into(values[at], stored, float(rescale.slopes[at]), float(rescale.intercepts[at]))
+        if values.dtype == np.float32 and not np.isfinite(values[at]).all():
+            raise UnreadableInput(f"'{slices[at].name}' has values beyond all measure: it is damaged; send it again")
         advance()
         if padding is None:
             return 0
-        if fill:
-            is_ct = text(slices[at].header, "Modality").upper() == "CT"
-            values[at][padding] = AIR_HU if is_ct else values[at][~padding].min(initial=0)
+        if fill_padding:
+            values[at][padding] = AIR_HU if air else values[at][~padding].min(initial=0)
         return int(np.count_nonzero(padding))
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    # Quiet around all threads: what each of them sets and puts back would get mixed up.
+    with quietly(), ThreadPoolExecutor(_THREADS) as pool:
         return sum(pool.map(one, range(len(slices))))
+
+
+def _multi_frame_files(slices: Sequence[Slice]) -> dict[Path, Dataset]:
+    """The compressed files that hold several of the slices, each read once rather than for each of its frames."""
+    several = {s.instance.path: s.instance for s in slices if s.is_one_of_several}
+    return {path: read_whole(instance) for path, instance in several.items() if not is_plain(instance)}
 
 
 def _rescaled_into(target: NDArray[Any], stored: NDArray[Any], slope: float, intercept: float) -> None:
     if target.dtype != np.int16:
-        np.multiply(stored, slope, out=target, casting="unsafe")
-        target += intercept
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add(stored * slope, intercept, out=target, casting="unsafe")
         return
+    if stored.dtype.kind == "f":
+        raise OverflowError
     low, high = int(stored.min()) + int(intercept), int(stored.max()) + int(intercept)
     if low < _INT16.min or high > _INT16.max:
         raise OverflowError
@@ -203,9 +223,13 @@ def padding_mask(one: Slice, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
         return None
     limit = number(one.header, "PixelPaddingRangeLimit")
     low, high = sorted((value, value if limit is None else limit))
-    if stored.dtype.kind == "u" and high < 0:
-        # Written as a signed number though the pixels are unsigned.
-        low, high = (bound % (1 << 8 * stored.dtype.itemsize) for bound in (low, high))
+    if stored.dtype.kind != "f":
+        # Written as a signed number though the pixels are unsigned, or the other way round.
+        limits, turn = np.iinfo(stored.dtype), 1 << 8 * stored.dtype.itemsize
+        if high < limits.min:
+            low, high = low + turn, high + turn
+        elif low > limits.max:
+            low, high = low - turn, high - turn
     mask = stored == low if low == high else (stored >= low) & (stored <= high)
     return np.asarray(mask) if mask.any() else None
 
@@ -231,8 +255,12 @@ def _repeated_checks(placed: Placed) -> list[Check]:
     """Slices at one position are harmless if their pictures are equal; otherwise nobody knows which one is meant."""
     for at, extra in placed.repeated:
         first = placed.slices[at]
-        same = np.array_equal(stored_frame(first.instance, first.frame), stored_frame(extra.instance, extra.frame))
-        if not same:
+        rescale = _rescale_of([first, extra])
+        one, other = (
+            stored_frame(s.instance, s.frame) * slope + intercept
+            for s, slope, intercept in zip((first, extra), rescale.slopes, rescale.intercepts, strict=True)
+        )
+        if not np.array_equal(one, other):
             raise GeometryError(
                 f"'{first.name}' and '{extra.name}' show different pictures at one position; expected one slice for "
                 "each position, so find out which is meant and leave the other out"
