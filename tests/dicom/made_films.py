@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -44,7 +46,9 @@ def film(**changes) -> FileDataset:
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     for keyword, value in changes.items():
         if value is not None:
-            setattr(made, keyword, value)
+            # Odd values are meant; pydicom need not warn of them.
+            with disable_value_validation():
+                setattr(made, keyword, value)
         elif keyword in made:
             delattr(made, keyword)
         if keyword.startswith("PixelPadding") and keyword in made:
@@ -73,7 +77,9 @@ def save(made: Dataset, path: Path, **how) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not how and "TransferSyntaxUID" not in made.file_meta:
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    pydicom.dcmwrite(path, made, enforce_file_format=not how, **how)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Incorrect value for Specific Character Set")
+        pydicom.dcmwrite(path, made, enforce_file_format=not how, **how)
     return path
 
 

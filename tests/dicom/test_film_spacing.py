@@ -1,4 +1,5 @@
 import pytest
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from clinibundle.dicom.radiograph import FilmSpacing, film_spacing
@@ -8,8 +9,9 @@ UNKNOWN = "no usable pixel spacing is given, so areas in mm² are not known"
 
 def header(**values):
     dataset = Dataset()
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
+    with disable_value_validation():
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
     return dataset
 
 

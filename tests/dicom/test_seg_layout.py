@@ -103,7 +103,7 @@ def test_frames_are_put_on_the_slices_of_a_larger_oblique_grid(tmp_path):
 @pytest.mark.parametrize(
     ("position", "words"),
     [
-        ((0, 0, 2.02), "frame 2 of the SEG lies 0.02 mm off the nearest voxels"),
+        ((0, 0, 2.12), "frame 2 of the SEG lies 0.12 mm off the nearest voxels"),
         ((0, 0, 3.0), "frame 2 of the SEG lies 1 mm off"),
         ((0, 0, 10), "frame 2 of the SEG lies 4 mm off"),
         ((0, 0, -2), "frame 2 of the SEG lies 2 mm off"),
@@ -116,7 +116,7 @@ def test_a_frame_that_fits_no_plane_of_the_grid_is_refused_with_its_distance(tmp
     frames = [StoredFrame(MASKS[0]), StoredFrame(MASKS[1], 1, position)]
     with pytest.raises(GeometryError, match=words):
         read(tmp_path, seg(frames), grid)
-    nearly = [StoredFrame(MASKS[0]), StoredFrame(MASKS[1], 1, (0, 0, 2.009))]
+    nearly = [StoredFrame(MASKS[0]), StoredFrame(MASKS[1], 1, (0, 0, 2.099))]
     np.testing.assert_array_equal(read(tmp_path, seg(nearly), grid).label_map[:2], MASKS[:2])
 
 

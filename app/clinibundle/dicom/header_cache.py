@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -25,7 +24,7 @@ from pydicom.dataset import Dataset
 from clinibundle.dicom.header import DAMAGE_TO_DICOM
 from clinibundle.dicom.patient import holds_part, patient_parts
 from clinibundle.dicom.values import tag, text
-from clinibundle.dicom.walk import Walked
+from clinibundle.dicom.walk import Walked, character_set
 
 # Of the patient, only what tells nobody who it is: sex, age, size, weight, species.
 _PATIENT_GROUP = 0x0010
@@ -135,6 +134,7 @@ def _unpacked(content: str) -> Walked:
         stored = value.encode("latin-1")
         elements[key] = RawDataElement(key, vr, len(stored), stored, 0, implicit, True)
     header = Dataset(elements)
-    charsets = [part for part in text(header, "SpecificCharacterSet").split("\\") if part]
-    header.set_original_encoding(implicit, True, convert_encodings(charsets) if charsets else None)
+    header.set_original_encoding(
+        implicit, True, character_set(text(header, "SpecificCharacterSet").encode("ascii", "replace"))
+    )
     return Walked(header, syntax, offset, length)

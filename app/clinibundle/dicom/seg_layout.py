@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clinibundle.dicom.gate import SPACING_TOLERANCE_MM
 from clinibundle.dicom.outlines import FARTHEST_MM, Grid
 from clinibundle.errors import GeometryError, UnreadableInput
 
 PLANE_TOLERANCE_MM = 0.01
-"""How far a frame may lie off the voxels that it is taken for: rounding of decimal places, nothing more."""
+"""How far frames of one slice may lie apart: rounding of decimal places, nothing more. Off the voxels of a series they
+may lie as far as the gate lets its slices lie off an even grid."""
 # How far the axes of a frame may be from unit length and a right angle (squared lengths and cosine).
 _AXES_TOLERANCE = 1e-3
 
@@ -81,11 +83,11 @@ def layout_on_grid(planes: NDArray[np.float64], rows: int, columns: int, grid: G
     voxels = places @ to_voxels[:3, :3].T + to_voxels[:3, 3]
     first = np.clip(np.rint(voxels[:, 0]), 0, room)
     off = np.linalg.norm((voxels - first[:, np.newaxis] - pixels) @ grid.affine_lps[:3, :3].T, axis=2).max(axis=1)
-    if off.max() > PLANE_TOLERANCE_MM:
+    if off.max() > SPACING_TOLERANCE_MM:
         worst = int(off.argmax())
         raise GeometryError(
             f"frame {worst + 1} of the SEG lies {off[worst]:.3g} mm off the nearest voxels of the picture (limit "
-            f"{PLANE_TOLERANCE_MM} mm): it was drawn on another series or grid; choose that one"
+            f"{SPACING_TOLERANCE_MM} mm): it was drawn on another series or grid; choose that one"
         )
     return Layout(grid.shape, grid.affine_lps, first[:, ::-1].astype(np.intp))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom.charset import convert_encodings
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from clinibundle.dicom.header import quietly
 from clinibundle.dicom.values import tag as quick_tag
 
 # Longer values (tables, private blobs) are of no use for finding and placing pictures.
@@ -100,11 +102,18 @@ def _walk(data: bytes, whole_file: bool) -> Walked:
     offset, length = _elements(data, at, elements, implicit, meta_only=False, whole_file=whole_file)
     header = Dataset(elements)
     charset = elements.get(_SPECIFIC_CHARACTER_SET)
-    encodings = [part.decode("ascii").strip() for part in (charset.value or b"").split(b"\\")] if charset else []
-    header.set_original_encoding(implicit, True, convert_encodings(encodings) if any(encodings) else None)
+    header.set_original_encoding(implicit, True, character_set(charset.value or b"") if charset else None)
     if length is None:
         return Walked(header, syntax, None, None)
     return Walked(header, syntax, offset, None if length == _UNDEFINED else length)
+
+
+@lru_cache(maxsize=64)
+def character_set(value: bytes) -> list[str] | None:
+    """Python's names of the encodings of a SpecificCharacterSet; None for the default one."""
+    names = [part.decode("ascii", "replace").strip() for part in value.split(b"\\")]
+    with quietly():
+        return list(convert_encodings(names)) if any(names) else None
 
 
 def _elements(  # noqa: PLR0912
