@@ -104,7 +104,8 @@ def _values(header: Dataset, keyword: str) -> list[Any]:
     if isinstance(element, RawDataElement) and element.value is not None and element.is_little_endian:
         vr = element.VR or _vr_of(keyword)
         if vr in _PLAIN_TEXT:
-            return list(element.value.decode("ascii").split("\\"))
+            # Some writers pad all text with zeros, which PS3.5 section 6.2 has for UIDs alone.
+            return list(element.value.decode("ascii").rstrip("\0").split("\\"))
         if vr in _BINARY:
             form = _BINARY[vr]
             return list(struct.unpack(f"<{len(element.value) // struct.calcsize(form)}{form}", element.value))
