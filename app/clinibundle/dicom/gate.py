@@ -254,15 +254,17 @@ def _uneven(gaps: NDArray[np.float64], median: float, limit: float, slices: Sequ
         reason = "its slices are uneven"
     return (
         f"{series}: slice spacing varies from {smallest:.4g} to {float(gaps.max()):.4g} mm (limit {limit:.2g} mm), "
-        f"worst between {_numbered(slices[at])} and {_numbered(slices[at + 1])}; {reason}; "
+        f"worst between {_told_apart(slices[at], slices[at + 1])}; {reason}; "
         "send the study again or choose another series"
     )
 
 
-def _numbered(one: Slice) -> str:
-    # All frames of a file share its number.
-    known = "" if one.is_one_of_several else text(one.header, "InstanceNumber")
-    return f"instance {known}" if known else one.name
+def _told_apart(one: Slice, other: Slice) -> str:
+    """Two slices by their instance numbers, or by their files where that does not tell them apart."""
+    numbers_ = [text(s.header, "InstanceNumber") for s in (one, other)]
+    if "" in numbers_ or numbers_[0] == numbers_[1]:
+        return f"{one.name} and {other.name}"
+    return f"instance {numbers_[0]} and instance {numbers_[1]}"
 
 
 def tilt_of(step: NDArray[np.float64], normal: NDArray[np.float64], slices: int) -> tuple[float, bool]:
