@@ -1,8 +1,9 @@
 """Headers that were read before, by path, size and time of the file, so that a slow disk is asked once.
 
-It lies in the user's own cache folder and must not become a second place with patient data. So it holds neither names,
-ids, dates nor paths (fingerprints stand for them), and nothing at all of a file in whose path or other texts a part of
-the patient's name, id or birth date turns up.
+It lies in the user's own cache folder and must not become a second place with patient data. So of a header it holds
+only what an overview of studies needs, and of a path a fingerprint. Who the patient is it does not hold: that is read
+anew, from one file of each patient. And it holds nothing at all of a file in whose path or description a part of a
+patient's name, id or birth date turns up.
 """
 
 from __future__ import annotations
@@ -10,32 +11,41 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import platformdirs
-from pydicom.datadict import dictionary_VR
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from clinibundle.dicom.header import DAMAGE_TO_DICOM
-from clinibundle.dicom.patient import holds_part, patient_parts
-from clinibundle.dicom.values import tag, text
-from clinibundle.dicom.walk import Walked, character_set
+from clinibundle.dicom.patient import PATIENT_KEYWORDS, holds_part
+from clinibundle.dicom.values import raw, shallow_copy, tag, text
+from clinibundle.dicom.walk import Walked, walk_header
 
-# Of the patient, only what tells nobody who it is: sex, age, size, weight, species.
-_PATIENT_GROUP = 0x0010
-_HARMLESS_OF_PATIENT = {0x00100040, 0x00101010, 0x00101020, 0x00101030, 0x00102201}
-# Accession number and study ID; names, dates and times of the day with a date.
-_IDENTIFYING_TAGS = {0x00080050, 0x00200010}
-_IDENTIFYING_VRS = {"PN", "DA", "DT"}
-_PATIENT_ID, _CHARACTER_SET = 0x00100020, 0x00080005
+
+def _tag_of(keyword: str) -> BaseTag:
+    return tag(tag_for_keyword(keyword) or 0)
+
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_TEXTS = ("Modality", "SeriesDescription", "ImageType", "ConvolutionKernel", "StackID", "PhotometricInterpretation")
+_NUMBERS = (
+    *("InstanceNumber", "AcquisitionNumber", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames"),
+    *("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "TriggerTime", "DiffusionBValue"),
+    *("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    *("SeriesTime", "AcquisitionTime"),
+)
+_KEPT = tuple(_tag_of(keyword) for keyword in ("SpecificCharacterSet", *_UIDS, *_TEXTS, *_NUMBERS))
 _MOST_ROWS = 500_000
 _AT_ONCE = 500
-_TROUBLE = (sqlite3.Error, *DAMAGE_TO_DICOM)
 
 
 class HeaderCache:
@@ -49,38 +59,64 @@ class HeaderCache:
         self.path = path or Path(platformdirs.user_cache_dir("clinibundle")) / "headers.sqlite"
 
     def known(self, files: Sequence[Path]) -> dict[Path, Walked]:
-        """Those of the files that were read before and have not changed in size or time."""
-        by_key = {_fingerprint(file): file for file in files}
-        found: dict[Path, Walked] = {}
+        """What an overview needs of those files that were read before and have not changed in size or time."""
+        groups: dict[str, dict[Path, Walked]] = defaultdict(dict)
         try:
-            if not self.path.is_file():
-                return {}
-            with closing(self._connect()) as database:
-                keys = list(by_key)
-                for start in range(0, len(keys), _AT_ONCE):
-                    some = keys[start : start + _AT_ONCE]
-                    query = f"SELECT * FROM headers WHERE file IN ({','.join('?' * len(some))})"  # noqa: S608 - marks only
-                    for key, size, time, content in database.execute(query, some):
-                        status = by_key[key].stat()
-                        if (status.st_size, status.st_mtime_ns) == (size, time):
-                            found[by_key[key]] = _unpacked(content)
-        except _TROUBLE:
+            if self.path.is_file():
+                for file, content in self._unchanged(files).items():
+                    group, walked = _unpacked(content)
+                    groups[group][file] = walked
+            return {file: walked for members in groups.values() for file, walked in _with_patient(members).items()}
+        except (sqlite3.Error, *DAMAGE_TO_DICOM):
             return {}
+
+    def remember(self, read: Mapping[Path, Walked], patient_parts: frozenset[str]) -> None:
+        """Adds headers that were read, as far as they are fit to be kept.
+
+        Args:
+            read: by their files.
+            patient_parts: what tells the patients of the whole input, small letters and digits only.
+        """
+        try:
+            groups: dict[Hashable, str] = defaultdict(lambda: secrets.token_hex(8))
+            rows = [
+                _row(file, walked, groups[_patient(walked.header)])
+                for file, walked in read.items()
+                if _is_plain(walked) and not _tells(file, walked, patient_parts)
+            ]
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._write(rows)
+        except (sqlite3.Error, *DAMAGE_TO_DICOM):
+            return
+
+    def _unchanged(self, files: Sequence[Path]) -> dict[Path, str]:
+        by_key = {_fingerprint(file): file for file in files}
+        keys = list(by_key)
+        found = {}
+        with closing(self._connect()) as database:
+            for start in range(0, len(keys), _AT_ONCE):
+                some = keys[start : start + _AT_ONCE]
+                query = f"SELECT * FROM headers WHERE file IN ({','.join('?' * len(some))})"  # noqa: S608 - marks only
+                for key, size, time, content in database.execute(query, some):
+                    status = by_key[key].stat()
+                    if (status.st_size, status.st_mtime_ns) == (size, time):
+                        found[by_key[key]] = content
         return found
 
-    def remember(self, read: Mapping[Path, Walked]) -> None:
-        """Adds headers that were read, as far as they are fit to be kept."""
+    def _write(self, rows: Sequence[tuple[bytes, int, int, str]]) -> None:
         try:
-            rows = [row for file, walked in read.items() if (row := _row(file, walked)) is not None]
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with closing(self._connect()) as database, database:
                 (count,) = database.execute("SELECT count(*) FROM headers").fetchone()
                 if count + len(rows) > _MOST_ROWS:
                     database.execute("DELETE FROM headers")
                 database.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", rows)
             self.path.chmod(0o600)
-        except _TROUBLE:
+        except sqlite3.OperationalError:
+            # Somebody else is writing, or the disk is full.
             return
+        except sqlite3.DatabaseError:
+            # Damaged: the next run starts a new one.
+            self.path.unlink()
 
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=1.0)
@@ -92,49 +128,55 @@ def _fingerprint(file: Path) -> bytes:
     return hashlib.sha256(os.fsencode(file.absolute())).digest()
 
 
-def _row(file: Path, walked: Walked) -> tuple[bytes, int, int, str] | None:
-    """None if the path or a text of the header tells who the patient is."""
-    parts = patient_parts([walked.header])
-    if holds_part(str(file), parts):
-        return None
-    kept: list[list[Any]] = []
-    for key in walked.header.keys():  # noqa: SIM118 - iterating a data set converts every element
-        element = walked.header.get_item(key)
-        vr = element.VR or str(dictionary_VR(key))
-        if key == _PATIENT_ID:
-            # Enough to count patients, of no use to find one.
-            value = hashlib.sha256(f"clinibundle {text(walked.header, 'PatientID')}".encode()).hexdigest()[:16].encode()
-        elif _is_identifying(int(key), vr):
-            continue
-        elif isinstance(element, RawDataElement):
-            value = element.value or b""
-            if vr != "UI" and holds_part(value.decode("latin-1"), parts):
-                return None
-        else:
-            # Converted to be looked at: not worth the way back.
-            return None
-        kept.append([int(key), vr, value.decode("latin-1")])
+def _patient(header: Dataset) -> Hashable:
+    """The same for two headers that say the same of who the patient is, letter by letter."""
+    return tuple(raw(header, keyword) for keyword in (*PATIENT_KEYWORDS, "SpecificCharacterSet"))
+
+
+def _is_plain(walked: Walked) -> bool:
+    """Whether what is kept is there as it stands in the file; what pydicom has converted is not worth the way back."""
+    kept = (walked.header.get_item(key) for key in _KEPT if key in walked.header)
+    return walked.transfer_syntax != "" and all(isinstance(element, RawDataElement) for element in kept)
+
+
+def _tells(file: Path, walked: Walked, patient_parts: frozenset[str]) -> bool:
+    """Whether a patient can be told from the path, or from a text that would be kept."""
+    # In a copy: pydicom converts what it is asked for.
+    header = shallow_copy(walked.header)
+    return any(holds_part(shown, patient_parts) for shown in (str(file), *(text(header, k) for k in _TEXTS)))
+
+
+def _row(file: Path, walked: Walked, group: str) -> tuple[bytes, int, int, str]:
+    elements = [walked.header.get_item(key) for key in _KEPT if key in walked.header]
+    kept = [[int(e.tag), e.VR or str(dictionary_VR(e.tag)), (e.value or b"").decode("latin-1")] for e in elements]
     status = file.stat()
     place = [walked.transfer_syntax, walked.pixel_offset, walked.pixel_bytes]
-    content = json.dumps([place, bool(walked.header.original_encoding[0]), kept], separators=(",", ":"))
+    content = json.dumps([group, place, bool(walked.header.original_encoding[0]), kept], separators=(",", ":"))
     return _fingerprint(file), status.st_size, status.st_mtime_ns, content
 
 
-def _is_identifying(number: int, vr: str) -> bool:
-    if number >> 16 == _PATIENT_GROUP:
-        return number not in _HARMLESS_OF_PATIENT
-    return number in _IDENTIFYING_TAGS or vr in _IDENTIFYING_VRS
-
-
-def _unpacked(content: str) -> Walked:
-    (syntax, offset, length), implicit, kept = json.loads(content)
+def _unpacked(content: str) -> tuple[str, Walked]:
+    group, (syntax, offset, length), implicit, kept = json.loads(content)
     elements = {}
     for number, vr, value in kept:
         key = tag(number)
         stored = value.encode("latin-1")
         elements[key] = RawDataElement(key, vr, len(stored), stored, 0, implicit, True)
     header = Dataset(elements)
-    header.set_original_encoding(
-        implicit, True, character_set(text(header, "SpecificCharacterSet").encode("ascii", "replace"))
-    )
-    return Walked(header, syntax, offset, length)
+    charsets = [part for part in text(header, "SpecificCharacterSet").split("\\") if part]
+    header.set_original_encoding(implicit, True, convert_encodings(charsets) if charsets else None)
+    return group, Walked(header, syntax, offset, length)
+
+
+def _with_patient(members: Mapping[Path, Walked]) -> Mapping[Path, Walked]:
+    """Files of one patient with the elements that say who it is, read anew from one of them; none if that fails."""
+    file = next(iter(members))
+    fresh = walk_header(file)
+    if fresh is None:
+        return {}
+    for keyword in PATIENT_KEYWORDS:
+        key = _tag_of(keyword)
+        if key in fresh.header:
+            for walked in members.values():
+                walked.header._dict[key] = fresh.header.get_item(key)
+    return members

@@ -83,7 +83,7 @@ def index_study(path: Path, advance: Callable[[], None] | None = None, cache: He
     Args:
         path: of the folder, the file or the DICOMDIR.
         advance: called once for each file that was looked at.
-        cache: of headers that were read before; what it holds names no patient, so it serves for an overview only.
+        cache: of headers that were read before; it keeps what an overview needs, so it serves for no more than that.
 
     Raises:
         UnreadableInput: if there is nothing at `path`.
@@ -96,15 +96,13 @@ def index_study(path: Path, advance: Callable[[], None] | None = None, cache: He
     new = {
         file: found for file, found in zip(files, read, strict=True) if isinstance(found, Walked) and file not in known
     }
-    parts = patient_parts(found.header for found in new.values())
+    parts = patient_parts(found.header for found in read if isinstance(found, Walked))
     if cache is not None:
-        cache.remember(new)
+        cache.remember(new, parts)
     names = []
-    for number, (file, found) in enumerate(zip(files, read, strict=True), start=1):
-        # Of patients in the cache nothing is known; a file that is no DICOM may be named after one of them.
-        in_doubt = bool(known) and isinstance(found, str)
+    for number, file in enumerate(files, start=1):
         path_to_show = os.path.relpath(file, folder)
-        names.append(f"file {number}" if in_doubt or holds_part(path_to_show, parts) else path_to_show)
+        names.append(f"file {number}" if holds_part(path_to_show, parts) else path_to_show)
     instances: dict[str, Instance] = {}
     skipped: list[Skipped] = []
     for file, name, found in zip(files, names, read, strict=True):

@@ -8,17 +8,18 @@ from collections.abc import Iterable
 
 from pydicom.dataset import Dataset
 
-from clinibundle.dicom.values import raw, text
+from clinibundle.dicom.values import raw, shallow_copy, text
 
-_KEYWORDS = ("PatientName", "PatientID", "PatientBirthDate")
+PATIENT_KEYWORDS = ("PatientName", "PatientID", "PatientBirthDate")
 # Shorter parts of a name or id occur in any text.
 _SHORTEST_PART = 3
 
 
 def patient_parts(headers: Iterable[Dataset]) -> frozenset[str]:
     """What no text may hold that is shown; small letters and digits only."""
-    patients = {tuple(raw(header, keyword) for keyword in _KEYWORDS): header for header in headers}
-    return frozenset(part for header in patients.values() for part in _parts(header))
+    patients = {tuple(raw(header, keyword) for keyword in PATIENT_KEYWORDS): header for header in headers}
+    # In copies: pydicom converts what it is asked for, and a header may be wanted as it stands in the file.
+    return frozenset(part for header in patients.values() for part in _parts(shallow_copy(header)))
 
 
 def holds_part(shown: str, parts: frozenset[str]) -> bool:
