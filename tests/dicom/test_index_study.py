@@ -108,15 +108,17 @@ def test_a_path_with_nothing_at_it_is_refused(tmp_path):
         index_study(tmp_path / "forgotten")
 
 
-def test_a_dicomdir_is_left_out_and_its_films_are_found(tmp_path):
+def test_a_dicomdir_serves_its_own_folder_and_is_left_out_of_another(tmp_path):
     files = FileSet()
     files.add(film())
     files.write(tmp_path / "cd")
     assert (tmp_path / "cd" / "DICOMDIR").is_file()
     index = index_study(tmp_path / "cd")
+    assert (len(index.instances), index.skipped) == (1, ())
+    index = index_study(tmp_path)
     assert len(index.instances) == 1
-    assert list(reasons(index)) == ["DICOMDIR"]
-    assert "name the folder it lies in" in reasons(index)["DICOMDIR"]
+    assert list(reasons(index)) == ["cd/DICOMDIR"]
+    assert "name the folder it lies in" in reasons(index)["cd/DICOMDIR"]
 
 
 def test_a_film_that_comes_twice_is_taken_once(tmp_path):

@@ -127,7 +127,10 @@ def _files_of(path: Path) -> tuple[Path, list[Path], DicomdirListing | None]:
     if path.is_dir():
         files = _files_below(path)
         directory = next((f for f in files if f.parent == path and f.name.upper() == _DICOMDIR), None)
-        return path, files, None if directory is None else files_of_dicomdir(directory)
+        if directory is None:
+            return path, files, None
+        # It has done its service, so it is not among the files that were left out.
+        return path, [file for file in files if file != directory], files_of_dicomdir(directory)
     if is_dicomdir(path):
         listed = files_of_dicomdir(path)
         return path.parent, sorted(listed.files), listed
