@@ -31,6 +31,7 @@ RULES = [
         refuse_words=["lateral"],
         missing="fits",
     ),
+    Rule(name="wording", keywords=["StudyDescription"], accept=["chest"], otherwise="doubtful"),
 ]
 
 
@@ -139,6 +140,15 @@ def test_nothing_that_is_said_tells_who_the_patient_is(tmp_path, caplog, capfd, 
     said = said_while_segmenting(tmp_path / "input", caplog, capfd)
     assert said
     assert [secret for secret in [*SECRETS, "1944"] if secret in said.casefold()] == []
+
+
+def test_a_rule_on_free_text_judges_it_and_does_not_repeat_it_where_it_holds_a_part_of_the_patient(tmp_path):
+    save(patients_film(), tmp_path / "IM1")
+    for accepted, verdict in (("thorax", "fits"), ("abdomen", "doubtful")):
+        rule = Rule(name="wording", keywords=["StudyDescription"], accept=[accepted], otherwise="doubtful")
+        (reason,) = choose(index_study(tmp_path), DicomWishes(object="radiograph", rules=[rule])).chosen.reasons
+        assert (reason.verdict, reason.value) == (verdict, "(hidden)")
+        assert reason.text.startswith("StudyDescription is (hidden)")
 
 
 def test_the_inputs_above_would_tell_it_if_names_were_shown(tmp_path):

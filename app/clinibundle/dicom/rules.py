@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,50 +101,56 @@ class Reason:
     text: str
 
 
-def apply_rule(rule: Rule, header: Dataset, facts: Mapping[str, str | float]) -> Reason:
-    """What a rule says of a candidate's header and facts."""
+def apply_rule(
+    rule: Rule, header: Dataset, facts: Mapping[str, str | float], shown: Callable[[str], str] = str
+) -> Reason:
+    """What a rule says of a candidate's header and facts.
+
+    Args:
+        rule: of the bundle.
+        header: of the picture, or of the volume's first slice.
+        facts: of the volume.
+        shown: what may be told of a value; free text may hold a patient's name.
+    """
     values = [value for keyword in rule.keywords for value in _values(keyword, header, facts)]
     name = " or ".join(rule.keywords)
-    found = f"{name} is {', '.join(values)}" if values else f"{name} is not given"
+    told = ", ".join(map(shown, values))
     for word in rule.refuse_words:
         if _says(values, word):
             where = name if len(rule.keywords) == 1 else "its description"
             return Reason(rule.name, "refused", word, f"{where} says '{word}'{_because(rule)}")
     if not values:
-        return Reason(rule.name, rule.missing, "", f"{found}{_because(rule)}")
-    if rule.has_limits:
-        return _within_limits(rule, values, found)
-    return _accepted(rule, values, found)
-
-
-def _accepted(rule: Rule, values: Sequence[str], found: str) -> Reason:
-    shown = ", ".join(values)
-    if not rule.accept:
+        return Reason(rule.name, rule.missing, "", f"{name} is not given{_because(rule)}")
+    if not rule.has_limits and not rule.accept:
         return Reason(rule.name, "fits", "", "nothing speaks against it")
+    verdict, expected = _within_limits(rule, values[0]) if rule.has_limits else _accepted(rule, values)
+    found = f"{name} is {told}"
+    return Reason(rule.name, verdict, told, f"{found}, expected {expected}{_because(rule)}" if expected else found)
+
+
+def _accepted(rule: Rule, values: Sequence[str]) -> tuple[Verdict, str]:
+    """The verdict on words, and what was expected where they do not fit."""
     if any(_says(values, word) for word in rule.prefer):
-        return Reason(rule.name, "preferred", shown, found)
+        return "preferred", ""
     if any(_says(values, word) for word in rule.accept):
-        return Reason(rule.name, "fits", shown, found)
-    return Reason(rule.name, rule.otherwise, shown, f"{found}, expected {_few(rule.accept)}{_because(rule)}")
+        return "fits", ""
+    return rule.otherwise, _few(rule.accept)
 
 
-def _within_limits(rule: Rule, values: Sequence[str], found: str) -> Reason:
+def _within_limits(rule: Rule, value: str) -> tuple[Verdict, str]:
+    """The verdict on a number, and what was expected where it does not fit."""
     try:
-        number = float(values[0])
+        number = float(value)
     except ValueError:
-        return Reason(rule.name, rule.missing, values[0], f"{found}, expected a number{_because(rule)}")
+        return rule.missing, "a number"
     if rule.at_least is not None and number < rule.at_least:
-        return Reason(
-            rule.name, rule.otherwise, values[0], f"{found}, expected at least {rule.at_least:g}{_because(rule)}"
-        )
+        return rule.otherwise, f"at least {rule.at_least:g}"
     if rule.at_most is not None and number > rule.at_most:
-        return Reason(
-            rule.name, rule.otherwise, values[0], f"{found}, expected at most {rule.at_most:g}{_because(rule)}"
-        )
+        return rule.otherwise, f"at most {rule.at_most:g}"
     wanted = (rule.prefer_at_least is not None and number >= rule.prefer_at_least) or (
         rule.prefer_at_most is not None and number <= rule.prefer_at_most
     )
-    return Reason(rule.name, "preferred" if wanted else "fits", values[0], found)
+    return "preferred" if wanted else "fits", ""
 
 
 def _values(keyword: str, header: Dataset, facts: Mapping[str, str | float]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -103,9 +103,10 @@ def choose(index: Index, wishes: DicomWishes, series: str | None = None, correct
         if not instances:
             raise UnsuitableInput(f"no series {series} in the input; leave out --series to see what there is")
     if wishes.object == "radiograph":
-        candidates = [judge(instance, wishes.rules) for instance in instances]
+        candidates = [judge(instance, wishes.rules, index.shown) for instance in instances]
     else:
-        candidates = _volumes(instances, wishes, correct_tilt)
+        stacks, _ = split_study(instances)
+        candidates = [judge_volume(stack, wishes, correct_tilt, index.shown) for stack in stacks]
         if series is not None and "#" in series:
             candidates = [candidate for candidate in candidates if candidate.key == series]
             if not candidates:
@@ -127,15 +128,17 @@ def choose(index: Index, wishes: DicomWishes, series: str | None = None, correct
     return Choice(fitting[0], tuple(candidates))
 
 
-def judge(instance: Instance, rules: Sequence[Rule]) -> Candidate:
-    """What every rule says of one picture."""
+def judge(instance: Instance, rules: Sequence[Rule], shown: Callable[[str], str] = str) -> Candidate:
+    """What every rule says of one picture; `shown` is what may be told of a value."""
     header = instance.header
-    reasons = tuple(apply_rule(rule, header, {}) for rule in rules)
+    reasons = tuple(apply_rule(rule, header, {}, shown) for rule in rules)
     return Candidate(instance.name, text(header, "SeriesInstanceUID"), header, reasons, instance=instance)
 
 
-def judge_volume(stack: Stack, wishes: DicomWishes, correct_tilt: bool = False) -> Candidate:
-    """What every rule, and the geometry gate, say of one volume."""
+def judge_volume(
+    stack: Stack, wishes: DicomWishes, correct_tilt: bool = False, shown: Callable[[str], str] = str
+) -> Candidate:
+    """What every rule, and the geometry gate, say of one volume; `shown` is what may be told of a value."""
     placed, problem = None, None
     try:
         placed = place(stack.slices, f"series …{stack.key[-8:]}", tilt_allowed=True)
@@ -144,7 +147,7 @@ def judge_volume(stack: Stack, wishes: DicomWishes, correct_tilt: bool = False) 
     except GeometryError as error:
         problem = str(error)
     facts = volume_facts(stack, placed)
-    reasons = [apply_rule(rule, stack.header, facts) for rule in wishes.rules]
+    reasons = [apply_rule(rule, stack.header, facts, shown) for rule in wishes.rules]
     if problem is not None:
         reasons.append(Reason(_GEOMETRY, "refused", "", problem))
     name = stack.apart_by or f"{len(stack.slices)} slices"
@@ -167,11 +170,6 @@ def volume_facts(stack: Stack, placed: Placed | None) -> Mapping[str, str | floa
     elif (thickness := number(header, "SliceThickness")) is not None:
         facts["slice_spacing_mm"] = thickness
     return facts
-
-
-def _volumes(instances: Sequence[Instance], wishes: DicomWishes, correct_tilt: bool) -> list[Candidate]:
-    stacks, _ = split_study(instances)
-    return [judge_volume(stack, wishes, correct_tilt) for stack in stacks]
 
 
 def _nothing_readable(index: Index) -> str:
