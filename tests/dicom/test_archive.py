@@ -106,6 +106,15 @@ def test_folders_are_made_for_their_files(path):
     }
 
 
+def test_a_folder_may_be_told_by_its_mode_alone(path):
+    folder = ZipInfo("a")
+    folder.external_attr = (stat.S_IFDIR | 0o755) << 16
+    with ZipFile(path, "w") as made:
+        made.writestr(folder, b"")
+        made.writestr("a/IM1", b"1")
+    assert unpacked_tree(path) == {"a/IM1": b"1"}
+
+
 def test_utf8_names_come_out_though_the_zip_does_not_say_that_they_are(path):
     # As macOS packs them.
     zip_of(path, [("IM-xx/yy.dcm", b"1")])

@@ -321,11 +321,26 @@ def test_a_record_that_is_not_in_use_lists_no_file(disc):
     assert (len(listing.files), listing.missing, listing.damaged) == (15, (), None)
 
 
+def test_a_record_that_does_not_say_whether_it_is_in_use_is(disc):
+    edited(disc / "DICOMDIR", lambda records: [record.pop("RecordInUseFlag") for record in records])
+    assert len(files_of_dicomdir(disc / "DICOMDIR").files) == 16
+
+
 def test_a_file_that_is_listed_twice_is_there_once(disc):
     def edit(records):
         of_type(records, "IMAGE")[1].ReferencedFileID = of_type(records, "IMAGE")[0].ReferencedFileID
 
     assert len(files_of_dicomdir(edited(disc / "DICOMDIR", edit)).files) == 15
+
+
+def test_a_file_whose_name_cannot_be_read_is_missing_and_flagged(disc):
+    content = (disc / "DICOMDIR").read_bytes()
+    # 36 letters are no whole number of doubles.
+    (disc / "DICOMDIR").write_bytes(content.replace(b"\x04\x00\x00\x15CS", b"\x04\x00\x00\x15FD", 1))
+    listing = files_of_dicomdir(disc / "DICOMDIR")
+    assert (len(listing.files), len(listing.missing)) == (15, 1)
+    assert listing.damaged == "record 4 names a file that cannot lie in its folder"
+    assert listing.missing[0].series_instance_uid
 
 
 def test_a_name_in_place_of_a_uid_is_not_handed_on(disc, tmp_path):
@@ -385,15 +400,32 @@ def test_contradictory_offsets_are_told_and_the_order_of_the_records_tells_the_s
     assert missing_of(files_of_dicomdir(alone(disc / "DICOMDIR", tmp_path))) == expected
 
 
-def test_without_a_tree_no_file_is_taken_into_the_series_of_another(disc, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "number", "uid", "type_is_lost"),
+    [
+        ("SERIES", 1, "SeriesInstanceUID", False),
+        ("SERIES", 2, "SeriesInstanceUID", True),
+        ("SERIES", 1, None, True),
+        ("STUDY", 1, "StudyInstanceUID", False),
+        ("STUDY", 1, None, True),
+    ],
+)
+def test_without_a_tree_no_file_is_taken_into_the_series_of_another(disc, tmp_path, kind, number, uid, type_is_lost):
     def edit(records):
         setattr(records[0], LOWER, 7)
-        of_type(records, "SERIES")[1].SeriesInstanceUID = ""
+        lost = of_type(records, kind)[number]
+        if uid:
+            setattr(lost, uid, "")
+        if type_is_lost:
+            lost.DirectoryRecordType = "UNKNOWN"
 
     expected = [uids for _, uids in sorted(identities(disc).items())]
     found = missing_of(files_of_dicomdir(alone(edited(disc / "DICOMDIR", edit), tmp_path)))
-    assert [series for _, series, _ in expected[2:4]] != ["", ""]
-    expected[2:4] = [(uid, "", study) for uid, _, study in expected[2:4]]
+    if uid == "SeriesInstanceUID":
+        files = slice(2 * number, 2 * number + 2)
+        expected[files] = [(sop, "", study) for sop, _, study in expected[files]]
+    elif uid == "StudyInstanceUID":
+        expected[4:8] = [(sop, series, "") for sop, series, _ in expected[4:8]]
     assert [uids for _, uids in sorted(found.items())] == expected
 
 

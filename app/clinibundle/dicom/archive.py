@@ -225,7 +225,7 @@ def _name(member: ZipInfo) -> str:
     """
     # Not `filename`, which zipfile cuts at a zero byte. What is not stated, it has read as CP437.
     name = member.orig_filename
-    if name.isascii() or member.flag_bits & _NAME_IN_UTF8:
+    if member.flag_bits & _NAME_IN_UTF8:
         return name
     try:
         return name.encode("cp437").decode("utf-8")

@@ -203,7 +203,7 @@ def _places_by_order(records: Iterable[_Record]) -> list[tuple[str, str]]:
     study = series = ""
     places = []
     for record in records:
-        if record.kind in ("PATIENT", "STUDY") or record.study_uid not in ("", study):
+        if record.kind == "STUDY" or record.study_uid not in ("", study):
             study, series = record.study_uid, ""
         if record.kind == "SERIES" or record.series_uid:
             series = record.series_uid
