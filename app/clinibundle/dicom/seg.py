@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import highdicom
 import numpy as np
-from highdicom.content import AlgorithmIdentificationSequence, PixelMeasuresSequence
+from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
@@ -18,15 +18,13 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from clinibundle import __version__
 from clinibundle.dicom.codes import Algorithm, Segment
-from clinibundle.dicom.derived import completed, refuse_unreferable, series_number
+from clinibundle.dicom.derived import refuse_unreferable, series_number
 from clinibundle.dicom.header import DAMAGE_TO_DICOM, quietly
 from clinibundle.dicom.seg_check import MAX_FRACTIONAL_VALUE, SourceGrid, compare_with_written
-from clinibundle.dicom.values import number
+from clinibundle.dicom.seg_sources import refer_to_source_frames, sources_for
 from clinibundle.errors import OutputError
 
 _MOST_IN_BYTE = 255
-# A decimal string holds 16 characters.
-_DECIMALS = 9
 _ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
 _SERIES_NUMBER_OFFSET = 9000
 
@@ -65,7 +63,8 @@ def write_seg(
         pixels = _fractions(label_map.shape, segments, probability)
     try:
         with quietly():
-            seg = _segmentation(grid.in_source_order(pixels), grid, segments, algorithm, kind)
+            seg = _segmentation(pixels, grid, segments, algorithm, kind)
+            refer_to_source_frames(seg, grid)
     except DAMAGE_TO_DICOM as error:
         # The error itself may quote the header, and so the patient.
         raise OutputError(
@@ -118,7 +117,7 @@ def _segmentation(
     what = ", ".join(s.name for s in segments)
     by = "converted by clinibundle" if algorithm is None else f"by {algorithm.name} {algorithm.version}"
     return Segmentation(
-        source_images=[completed(dataset) for dataset in grid.sources],
+        source_images=sources_for(grid),
         pixel_array=pixels,
         segmentation_type=kind.upper(),
         max_fractional_value=MAX_FRACTIONAL_VALUE,
@@ -136,20 +135,7 @@ def _segmentation(
         content_label="SEGMENTATION",
         content_description=f"{what}, {by}"[:64],
         omit_empty_frames=bool(pixels.any()),
-        pixel_measures=_pixel_measures(grid),
     )
-
-
-def _pixel_measures(grid: SourceGrid) -> PixelMeasuresSequence | None:
-    """Of a volume, with the measured distance of the slices: a source's thickness is often another, or absent."""
-    if grid.affine_lps is None:
-        return None
-    x_axis, y_axis, step = grid.affine_lps[:3, :3].T
-    column_mm, row_mm = float(np.linalg.norm(x_axis)), float(np.linalg.norm(y_axis))
-    between = float(step @ np.cross(x_axis, y_axis)) / (column_mm * row_mm)
-    thickness = number(grid.sources[0], "SliceThickness") or between
-    rounded = [round(value, _DECIMALS) for value in (row_mm, column_mm, thickness, between)]
-    return PixelMeasuresSequence(rounded[:2], rounded[2], spacing_between_slices=rounded[3])
 
 
 def _carry_over(seg: Dataset, source: Dataset) -> None:
