@@ -108,17 +108,19 @@ def test_a_path_with_nothing_at_it_is_refused(tmp_path):
         index_study(tmp_path / "forgotten")
 
 
-def test_a_dicomdir_serves_its_own_folder_and_is_left_out_of_another(tmp_path):
-    files = FileSet()
-    files.add(film())
-    files.write(tmp_path / "cd")
-    assert (tmp_path / "cd" / "DICOMDIR").is_file()
-    index = index_study(tmp_path / "cd")
-    assert (len(index.instances), index.skipped) == (1, ())
-    index = index_study(tmp_path)
-    assert len(index.instances) == 1
-    assert list(reasons(index)) == ["cd/DICOMDIR"]
-    assert "name the folder it lies in" in reasons(index)["cd/DICOMDIR"]
+def test_dicomdirs_serve_the_folders_below_as_well(tmp_path):
+    for disc in ("first", "second"):
+        files = FileSet()
+        files.add(film())
+        files.add(film())
+        files.write(tmp_path / disc)
+        assert (tmp_path / disc / "DICOMDIR").is_file()
+    gone = next(p for p in sorted((tmp_path / "second").rglob("*")) if p.is_file() and p.name != "DICOMDIR")
+    gone.unlink()
+    for folder, count, missing in ((tmp_path / "first", 2, 0), (tmp_path, 3, 1)):
+        index = index_study(folder)
+        assert (len(index.instances), len(index.missing)) == (count, missing)
+        assert list(reasons(index).values()) == ["the DICOMDIR lists it, and it is not there"] * missing
 
 
 def test_a_film_that_comes_twice_is_taken_once(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _DEFER_ABOVE_BYTES = 64 * 1024
 _PREAMBLE_BYTES = 132
 # A header without preamble starts with an element of group 0002 or 0008, little endian (PS3.10 7.1, older practice).
 _STARTS_WITHOUT_PREAMBLE = (b"\x08\x00", b"\x02\x00")
+_ONE_AT_A_TIME = threading.Lock()
 NO_IDENTITY = "its DICOM header lacks SOPClassUID or SOPInstanceUID: it is damaged or no image"
 DAMAGE_TO_DICOM = (*DAMAGE, BytesLengthException, InvalidDicomError)
 """What pydicom and its codecs raise on a damaged file."""
@@ -38,11 +40,9 @@ def read_header(path: Path) -> Dataset:
     if not looks_like_dicom(path):
         raise UnreadableInput("it is no DICOM file (neither preamble nor a DICOM header)")
     try:
-        with quietly():
-            header = pydicom.dcmread(
-                plain_file(path), stop_before_pixels=True, force=True, defer_size=_DEFER_ABOVE_BYTES
-            )
-            _drop_unreadable_values(header, path.stat().st_size)
+        with quietly(), plain_file(path) as (plain, size):
+            header = pydicom.dcmread(plain, stop_before_pixels=True, force=True, defer_size=_DEFER_ABOVE_BYTES)
+            _drop_unreadable_values(header, size)
     except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(f"its DICOM header is damaged ({type(error).__name__})") from error
     if "DirectoryRecordSequence" in header:
@@ -52,8 +52,11 @@ def read_header(path: Path) -> Dataset:
     return header
 
 
-def plain_file(path: Path) -> Path | BytesIO:
-    """What pydicom may read: the file, or a deflated one inflated up to a limit, which pydicom does not know.
+@contextmanager
+def plain_file(path: Path) -> Iterator[tuple[Path | BytesIO, int]]:
+    """What pydicom may read, and its length: the file, or a deflated one inflated up to a limit.
+
+    pydicom knows no such limit. Only one file is inflated at a time, however many threads read.
 
     Raises:
         UnreadableInput: if it inflates to more than anybody can mean.
@@ -61,12 +64,20 @@ def plain_file(path: Path) -> Path | BytesIO:
     # Not at the top: inflating reads file meta information with the means of this module.
     from clinibundle.dicom.inflate import inflated_bytes, is_deflated
 
-    return BytesIO(inflated_bytes(path)) if is_deflated(path) else path
+    if not is_deflated(path):
+        yield path, path.stat().st_size
+        return
+    with _ONE_AT_A_TIME:
+        inflated = inflated_bytes(path)
+        yield BytesIO(inflated), len(inflated)
 
 
 def is_dicomdir(path: Path) -> bool:
     """Whether a file is a DICOMDIR, by its class or by its records."""
-    if not looks_like_dicom(path):
+    from clinibundle.dicom.inflate import is_deflated
+
+    # None may be deflated (PS3.10 section 8.6).
+    if not looks_like_dicom(path) or is_deflated(path):
         return False
     try:
         with quietly():

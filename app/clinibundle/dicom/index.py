@@ -123,18 +123,28 @@ def index_study(path: Path, advance: Callable[[], None] | None = None, cache: He
 
 
 def _files_of(path: Path) -> tuple[Path, list[Path], DicomdirListing | None]:
-    """The folder that names are relative to, the files to read, and what a DICOMDIR at the top lists."""
+    """The folder that names are relative to, the files to read, and what the DICOMDIRs among them list."""
     if path.is_dir():
         files = _files_below(path)
-        directory = next((f for f in files if f.parent == path and f.name.upper() == _DICOMDIR), None)
-        if directory is None:
+        directories = [file for file in files if file.name.upper() == _DICOMDIR and is_dicomdir(file)]
+        if not directories:
             return path, files, None
-        # It has done its service, so it is not among the files that were left out.
-        return path, [file for file in files if file != directory], files_of_dicomdir(directory)
+        # They have done their service, so they are not among the files that were left out.
+        return path, [file for file in files if file not in directories], _listed(directories)
     if is_dicomdir(path):
         listed = files_of_dicomdir(path)
         return path.parent, sorted(listed.files), listed
     return path.parent, [path], None
+
+
+def _listed(directories: Sequence[Path]) -> DicomdirListing:
+    """All that several DICOMDIRs list, as in a folder with two discs."""
+    lists = [files_of_dicomdir(directory) for directory in directories]
+    return DicomdirListing(
+        files=tuple(file for one in lists for file in one.files),
+        missing=tuple(file for one in lists for file in one.missing),
+        damaged=next((one.damaged for one in lists if one.damaged), None),
+    )
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -24,8 +24,8 @@ MAX_RATIO = 200
 """What is compressed may grow so many times. Pictures do two to five times, masks a thousand times: hence the next."""
 UNSUSPECTED_BYTES = 256 << 20
 """Up to this size the ratio does not matter: it does no harm, and masks that are mostly empty compress very well."""
-MAX_INFLATED_BYTES = 4 << 30
-"""No file may come to more in memory; 4 GiB is also the longest value that DICOM can hold."""
+MAX_INFLATED_BYTES = 1 << 30
+"""No file may come to more in memory."""
 _STEP_BYTES = 1 << 20
 _MIB = 1 << 20
 

@@ -109,8 +109,8 @@ def read_whole(instance: Instance) -> Dataset:
         UnreadableInput: if it is damaged or holds no pixels.
     """
     try:
-        with quietly():
-            dataset = pydicom.dcmread(plain_file(instance.path), force=True)
+        with quietly(), plain_file(instance.path) as (plain, _):
+            dataset = pydicom.dcmread(plain, force=True)
     except DAMAGE_TO_DICOM as error:
         raise UnreadableInput(
             f"'{instance.name}' is damaged ({type(error).__name__}); ask for it to be sent again"
