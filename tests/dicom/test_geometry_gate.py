@@ -297,6 +297,12 @@ def test_several_frames_of_reference_are_refused():
         ({"InstanceNumber": lambda k: 9 - k}, "slice_order", "passed", "instance numbers agree"),
         ({"InstanceNumber": lambda k: (3, 1, 5, 2, 4)[k]}, "slice_order", "passed", "do not follow them"),
         ({"InstanceNumber": None}, "slice_order", "passed", "were not used"),
+        (
+            {"InstanceNumber": lambda k: 1 + 2 * k},
+            "slice_order",
+            "warning",
+            "go up by 2: what lies between may be missing",
+        ),
         ({}, "gantry_tilt", "passed", "straight behind each other"),
         ({}, "pixel_spacing", "warning", "pixels are not square"),
         ({"PixelSpacing": ["0.7", "0.7"]}, "pixel_spacing", "passed", "square pixels"),

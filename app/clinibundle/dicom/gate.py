@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clinibundle.checks import Check
 from clinibundle.dicom.frames import Slice
+from clinibundle.dicom.gate_checks import check_frame_of_reference, check_order, check_thickness, some
 from clinibundle.dicom.stacks import SAME_POSITION_MM
 from clinibundle.dicom.values import number, numbers, text
 from clinibundle.errors import GeometryError
@@ -36,7 +37,6 @@ LARGEST_TILT_DEG = 45.0
 """No gantry tilts as far (30 degrees are usual): slices that lie beside each other are no volume."""
 PLAUSIBLE_MM = (1e-3, 1e3)
 """Pixel and slice spacings outside are typing errors."""
-_SHOWN_SLICES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +92,8 @@ def place(slices: Sequence[Slice], series: str, tilt_allowed: bool = False) -> P
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = rows * column_mm, columns * row_mm, step
     affine[:3, 3] = positions[kept[0]]
     along = float(step @ normal)
-    checks = [_order_check(slices, order), spacing_check, tilt_check, pixel_check]
-    checks += [_thickness_check(ordered, along), _frame_of_reference_check(slices, series)]
+    checks = [check_order([slices[i] for i in order]), spacing_check, tilt_check, pixel_check]
+    checks += [check_thickness(ordered, along), check_frame_of_reference(slices, series)]
     return Placed(
         slices=tuple(ordered),
         repeated=tuple((position, slices[i]) for position, i in repeated),
@@ -110,7 +110,7 @@ def _axes(slices: Sequence[Slice], series: str) -> tuple[NDArray[np.float64], ND
     without = [s for s, axes in zip(slices, found, strict=True) if axes is None]
     if without:
         raise GeometryError(
-            f"{series}: {_some(without)} without ImageOrientationPatient, so nobody knows which way they lie; expected "
+            f"{series}: {some(without)} without ImageOrientationPatient, so nobody knows which way they lie; expected "
             "it in every slice; export the study again with its geometry"
         )
     axes = np.array(found, dtype=np.float64).reshape(-1, 2, 3)
@@ -148,7 +148,7 @@ def _pixel_spacing(slices: Sequence[Slice], series: str) -> tuple[float, float, 
     ]
     if without:
         raise GeometryError(
-            f"{series}: {_some(without)} without a usable PixelSpacing (expected two values between {low:g} and "
+            f"{series}: {some(without)} without a usable PixelSpacing (expected two values between {low:g} and "
             f"{high:g} mm); nothing could be measured, export the study again"
         )
     pairs = np.array(found, dtype=np.float64)
@@ -174,7 +174,7 @@ def _positions(slices: Sequence[Slice], series: str) -> NDArray[np.float64]:
     without = [s for s, position in zip(slices, found, strict=True) if position is None]
     if without:
         raise GeometryError(
-            f"{series}: {_some(without)} without a usable ImagePositionPatient; SliceLocation and instance numbers do "
+            f"{series}: {some(without)} without a usable ImagePositionPatient; SliceLocation and instance numbers do "
             "not say where in the patient they lie; export the study again with its geometry"
         )
     return np.array(found, dtype=np.float64)
@@ -297,49 +297,3 @@ def _tilt(
     return tilt, Check(
         "gantry_tilt", "fixed", round(tilt, 2), TILT_TOLERANCE_DEG, f"the gantry was tilted by {tilt:.1f} degrees"
     )
-
-
-def _order_check(slices: Sequence[Slice], order: NDArray[np.intp]) -> Check:
-    """Slices are ordered by position; whether instance numbers say the same is worth knowing, no more."""
-    counted = [number(slices[i].header, "InstanceNumber") for i in order]
-    known = [value for value in counted if value is not None]
-    if len(known) == len(slices) and (known == sorted(known) or known == sorted(known, reverse=True)):
-        detail = "slices in the order of their positions; instance numbers agree"
-    else:
-        detail = "slices in the order of their positions; instance numbers do not follow them and were not used"
-    return Check("slice_order", "passed", len(slices), None, detail)
-
-
-def _thickness_check(slices: Sequence[Slice], spacing: float) -> Check:
-    found = [value for s in slices if (value := number(s.header, "SliceThickness")) is not None]
-    name = "slice_thickness"
-    if not found:
-        return Check(name, "warning", None, None, "the slice thickness is not given")
-    if max(found) - min(found) > SPACING_TOLERANCE_MM:
-        detail = f"the slice thickness changes from {min(found):g} to {max(found):g} mm within the series"
-        return Check(name, "warning", [min(found), max(found)], SPACING_TOLERANCE_MM, detail)
-    thickness = found[0]
-    if len(slices) > 1 and thickness < spacing - SPACING_TOLERANCE_MM:
-        detail = f"slices of {thickness:g} mm every {spacing:.4g} mm: what lies between them was not seen"
-        return Check(name, "warning", thickness, round(spacing, 4), detail)
-    return Check(name, "passed", thickness, round(spacing, 4), f"slices of {thickness:g} mm every {spacing:.4g} mm")
-
-
-def _frame_of_reference_check(slices: Sequence[Slice], series: str) -> Check:
-    uids = {text(s.header, "FrameOfReferenceUID") for s in slices}
-    if len(uids) > 1:
-        raise GeometryError(
-            f"{series}: its slices refer to {len(uids)} frames of reference; positions of one cannot be compared with "
-            "those of another, choose another series"
-        )
-    if not uids - {""}:
-        detail = "no frame of reference is given; the outline cannot be laid over another series"
-        return Check("frame_of_reference", "warning", None, None, detail)
-    return Check("frame_of_reference", "passed", 1, 1, "one frame of reference")
-
-
-def _some(slices: Sequence[Slice]) -> str:
-    """The first few by name, and how many more."""
-    shown = ", ".join(s.name for s in slices[:_SHOWN_SLICES])
-    more = len(slices) - _SHOWN_SLICES
-    return f"{shown} and {more} more are" if more > 0 else f"{shown} {'is' if len(slices) == 1 else 'are'}"
