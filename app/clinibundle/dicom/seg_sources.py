@@ -54,10 +54,15 @@ def refer_to_source_frames(seg: Dataset, grid: SourceGrid) -> None:
     """Turns frame numbers of the copies that `sources_for` made into those of the source itself."""
     if not grid.frames:
         return
-    for groups in (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence):
-        for derivation in groups.get("DerivationImageSequence") or ():
-            for image in derivation.SourceImageSequence:
-                image.ReferencedFrameNumber = grid.frames[int(image.ReferencedFrameNumber) - 1] + 1
+    # By identity: frames of several segments may share one item, which is to be changed once.
+    images = {
+        id(image): image
+        for groups in (*seg.SharedFunctionalGroupsSequence, *seg.PerFrameFunctionalGroupsSequence)
+        for derivation in groups.get("DerivationImageSequence") or ()
+        for image in derivation.SourceImageSequence
+    }
+    for image in images.values():
+        image.ReferencedFrameNumber = grid.frames[int(image.ReferencedFrameNumber) - 1] + 1
 
 
 def _geometry(grid: SourceGrid) -> tuple[dict[str, Any], dict[str, Any]]:
