@@ -120,13 +120,21 @@ class ReportDescription(BaseModel):
 
 
 class DataDescription(BaseModel):
-    """`configs/data.yaml`: which of the application's kinds fit this bundle's data."""
+    """`configs/data.yaml`: which of the application's kinds fit this bundle's data.
+
+    Attributes:
+        layouts: of sources that `prepare` looks for.
+        phantom: what `phantom` makes.
+        label_values: sets of values that a label may hold.
+        outline_names: patterns such as `GTV*` of the segments and ROIs that `prepare` takes from DICOM objects.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     layouts: list[str] = []
     phantom: str | None = None
     label_values: list[list[int]] | None = None
+    outline_names: list[str] = []
 
 
 class Bundle:

@@ -13,13 +13,23 @@ from clinibundle.console import Talk
 
 def prepare(
     bundle: BundleName,
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The release as it was downloaded and unpacked.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="The release as it was downloaded and unpacked, or its .tar.")
+    ],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="New data folder.")],
+    roi: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--roi",
+            metavar="NAME",
+            help="DICOM outlines to take in place of the bundle's own choice; * stands for anything; repeatable.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Turn a public release, or pairs of pictures and masks, into a data folder for training.
+    """Turn a public release, image and label pairs, or DICOM with outlines into a data folder for training.
 
     Example: clinibundle prepare lung_xray ~/Downloads/lung-masks data
     """
@@ -28,11 +38,24 @@ def prepare(
     from clinibundle.workflows.prepare import prepare as run
 
     talk = Talk(quiet, verbose)
-    found = Bundle(find_bundle(bundle))
-    result = run(found.data.layouts, source, dest, overwrite, talk)
+    data = Bundle(find_bundle(bundle)).data
+    allowed = None if data.label_values is None else [set(values) for values in data.label_values]
+    result = run(
+        data.layouts,
+        source,
+        dest,
+        overwrite,
+        talk,
+        label_values=allowed,
+        outline_names=roi or data.outline_names,
+    )
     for name, reason in result.left_out:
         talk.warning(f"{name} left out: {reason}")
     for name, note in result.notes:
         talk.detail(f"{name}: {note}")
+    for name, reason in result.refused:
+        talk.refusal(f"{name}: {reason}")
     counts = f"{len(result.left_out)} files left out, {len(result.notes)} changed on the way"
     talk.result(f"{result.cases} cases ({result.layout}) in {dest}; {counts}")
+    if result.refused:
+        raise typer.Exit(1)
