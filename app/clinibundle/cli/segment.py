@@ -20,6 +20,13 @@ class SegKindOption(str, Enum):
     labelmap = "labelmap"
 
 
+class AlsoOption(str, Enum):
+    """Contours for planning systems, and lines that viewers draw over the pictures."""
+
+    rtstruct = "rtstruct"
+    gsps = "gsps"
+
+
 def segment(
     bundle: BundleName,
     source: Annotated[
@@ -39,6 +46,10 @@ def segment(
     seg: Annotated[
         SegKindOption, typer.Option("--seg", help="How the DICOM SEG holds the outline.")
     ] = SegKindOption.binary,
+    also: Annotated[
+        list[AlsoOption] | None,
+        typer.Option("--also", help="Write the outline as RTSTRUCT or presentation state as well; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
     identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,
     overwrite: Overwrite = False,
@@ -66,6 +77,7 @@ def segment(
     options = SegmentOptions(
         dicom=DicomOptions(series, every_study, correct_tilt),
         seg_kind=seg.value,
+        also=[kind.value for kind in dict.fromkeys(also or [])],
         overwrite=overwrite,
         resume=resume,
         identified=identified,

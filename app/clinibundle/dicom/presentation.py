@@ -53,6 +53,12 @@ _NOTICE_BOX = (0.02, 0.94, 0.98, 0.99)
 _NOTICE_COLOUR = (255, 255, 255)
 
 
+def refuse_unshowable(grid: SourceGrid) -> None:
+    """Raises OutputError unless the sources are single pictures that one presentation state can show."""
+    refuse_undrawable(grid, _KIND)
+    refuse_different_grey_scales(grid.sources)
+
+
 def write_gsps(
     path: Path,
     label_map: NDArray[np.integer[Any]],
@@ -78,11 +84,10 @@ def write_gsps(
         OutputError: if a label has no segment, the sources cannot be shown together or referred to, or what is read
             back differs from what was meant.
     """
-    refuse_undrawable(grid, _KIND)
+    refuse_unshowable(grid)
     refuse_unnamed(label_map, segments)
     try:
         with quietly():
-            refuse_different_grey_scales(grid.sources)
             _state(label_map, grid, segments, algorithm, colours).save_as(path)
     except DAMAGE_TO_DICOM as error:
         # The error itself may quote the header, and so the patient.

@@ -22,6 +22,7 @@ from clinibundle.files import (
 from clinibundle.volume import Volume
 from clinibundle.workflows.read_input import Case, DicomOptions, find_cases, opened
 from clinibundle.workflows.segment_case import Segmented, segment_case
+from clinibundle.workflows.write_objects import AlsoKind, refuse_impossible
 
 if TYPE_CHECKING:
     from clinibundle.bundle.predict import Predictor
@@ -36,6 +37,7 @@ class SegmentOptions:
     Attributes:
         dicom: how studies are read.
         seg_kind: how the DICOM SEG holds the outline.
+        also: further DICOM objects that hold the outline.
         overwrite: replace an output folder that is not empty.
         resume: keep cases that are finished in the output folder; only for several cases.
         identified: show in the report who the patient is.
@@ -45,6 +47,7 @@ class SegmentOptions:
 
     dicom: DicomOptions = field(default_factory=DicomOptions)
     seg_kind: SegKind = "binary"
+    also: Sequence[AlsoKind] = ()
     overwrite: bool = False
     resume: bool = False
     identified: bool = False
@@ -86,6 +89,7 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
         # Read before torch is imported: a refusal should not take seconds.
         volume, choice = cases[0].read()
         say_choice(choice, talk)
+        refuse_impossible(bundle, volume, options.also)
         return [_segment_alone(bundle, volume, choice, output_dir, options, talk)]
 
 
@@ -105,7 +109,9 @@ def _segment_alone(
     predictor = _ready(bundle, options, talk)
     talk.stage("outlining, measuring and writing")
     with whole_directory(output_dir, options.overwrite) as folder:
-        done = segment_case(bundle, predictor, volume, choice, folder, options.identified, options.seg_kind)
+        done = segment_case(
+            bundle, predictor, volume, choice, folder, options.identified, options.seg_kind, options.also
+        )
     return _outcome(volume.source.case, output_dir, done, talk)
 
 
@@ -149,8 +155,11 @@ def _tried(
 ) -> Outcome:
     try:
         volume, choice = case.read()
+        refuse_impossible(bundle, volume, options.also)
         with whole_directory(folder, overwrite=True) as partial:
-            done = segment_case(bundle, predictor, volume, choice, partial, options.identified, options.seg_kind)
+            done = segment_case(
+                bundle, predictor, volume, choice, partial, options.identified, options.seg_kind, options.also
+            )
     except ClinibundleError as error:
         talk.refusal(f"{name}: {error}")
         return Outcome(name, None, [], 0, str(error))

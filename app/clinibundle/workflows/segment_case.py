@@ -23,7 +23,7 @@ from clinibundle.report.case_figures import KeyPicture, key_pictures
 from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
 from clinibundle.report.wording import Column
 from clinibundle.volume import Volume
-from clinibundle.workflows.write_objects import Objects, write_objects
+from clinibundle.workflows.write_objects import AlsoKind, Objects, write_objects
 
 if TYPE_CHECKING:
     from clinibundle.bundle.predict import Prediction, Predictor
@@ -47,6 +47,7 @@ def segment_case(
     folder: Path,
     identified: bool = False,
     seg_kind: SegKind = "binary",
+    also: Sequence[AlsoKind] = (),
 ) -> Segmented:
     """Does everything that is done for one case, into a folder that nobody sees before it is whole.
 
@@ -58,6 +59,7 @@ def segment_case(
         folder: that the results are written into.
         identified: show in the report who the patient is.
         seg_kind: how the DICOM SEG holds the outline.
+        also: further objects that hold the outline.
 
     Raises:
         OutputError: if what was written reads back differently.
@@ -70,7 +72,7 @@ def segment_case(
     pictures = key_pictures(volume, prediction.label_map, bundle.report.colours, bundle.report.window)
     if volume.source.datasets and bundle.dicom is not None:
         case = Objects(volume, prediction, findings, pictures)
-        write_objects(folder, bundle, bundle.dicom, case, seg_kind)
+        write_objects(folder, bundle, bundle.dicom, case, seg_kind, also)
     write_json(folder / "measurements.json", measurements(bundle, volume, findings))
     report = _report(bundle, volume, choice, pictures, findings, identified)
     (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")

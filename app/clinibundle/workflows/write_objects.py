@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,17 @@ import clinibundle
 from clinibundle.bundle.description import Bundle, DicomDescription
 from clinibundle.dicom.codes import Algorithm
 from clinibundle.dicom.header import read_header
+from clinibundle.errors import UnsuitableInput
 from clinibundle.report.case_figures import KeyPicture
 from clinibundle.volume import Volume
 
 if TYPE_CHECKING:
     from clinibundle.bundle.predict import Prediction
     from clinibundle.dicom.seg import SegKind
+    from clinibundle.dicom.seg_check import SourceGrid
+
+AlsoKind = Literal["rtstruct", "gsps"]
+"""Objects that are written on request: contours for planning systems, lines that a viewer draws over the pictures."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,42 @@ class Objects:
     pictures: Sequence[KeyPicture]
 
 
+def refuse_impossible(bundle: Bundle, volume: Volume, also: Sequence[AlsoKind]) -> None:
+    """Refuses what cannot be written of a case, before it is segmented.
+
+    Raises:
+        UnsuitableInput: if the case is no DICOM, or the bundle does not say what its labels are called there.
+        OutputError: if the sources are of a kind that an object cannot lie on.
+    """
+    if not also:
+        return
+    if not volume.source.datasets or bundle.dicom is None:
+        raise UnsuitableInput(
+            f"--also {also[0]} needs DICOM pictures and a bundle that says what its labels are called in DICOM "
+            "(configs/dicom.yaml); leave it out"
+        )
+    from clinibundle.dicom.presentation import refuse_unshowable
+    from clinibundle.dicom.rtstruct_out import refuse_without_place
+
+    grid = _grid(volume)
+    if "rtstruct" in also:
+        refuse_without_place(grid)
+    if "gsps" in also:
+        refuse_unshowable(grid)
+
+
 def write_objects(
-    folder: Path, bundle: Bundle, described: DicomDescription, case: Objects, seg_kind: SegKind = "binary"
+    folder: Path,
+    bundle: Bundle,
+    described: DicomDescription,
+    case: Objects,
+    seg_kind: SegKind = "binary",
+    also: Sequence[AlsoKind] = (),
 ) -> None:
-    """Writes `segmentation.dcm`, `key_image_001.dcm` and so on, and `measurements.dcm` where the bundle says how.
+    """Writes the objects of a case, each under a name of its own.
+
+    `segmentation.dcm`, `key_image_001.dcm` and so on, `measurements.dcm` where the bundle says how, and on request
+    `outline_rtstruct.dcm` and `outline_gsps.dcm`.
 
     Raises:
         OutputError: if what was written reads back differently, or nothing can refer to the source.
@@ -52,25 +89,51 @@ def write_objects(
     # highdicom takes a second to import; a refusal before this should not wait for it.
     from clinibundle.dicom.key_images import KeyImage, write_key_images
     from clinibundle.dicom.seg import write_seg
-    from clinibundle.dicom.seg_check import SourceGrid
     from clinibundle.dicom.sr import write_sr
 
-    source = case.volume.source
-    sources = [read_header(path) for path in source.paths]
-    grid = SourceGrid(sources, source.frames, case.volume.affine_lps)
+    grid = _grid(case.volume)
+    sources = grid.sources
+    label_map = _frames(case.prediction.label_map)
     probability = {label: _frames(values) for label, values in case.prediction.probability.items()}
     algorithm = algorithm_of(bundle)
     seg = folder / "segmentation.dcm"
-    write_seg(seg, _frames(case.prediction.label_map), grid, described.segments, algorithm, seg_kind, probability)
+    write_seg(seg, label_map, grid, described.segments, algorithm, seg_kind, probability)
     shown = [
-        KeyImage(_pixels(picture), [0 if source.frames else picture.slice_number or 0], picture.caption)
+        KeyImage(_pixels(picture), [0 if grid.frames else picture.slice_number or 0], picture.caption)
         for picture in case.pictures
     ]
     write_key_images(folder, shown, sources, algorithm)
+    if also:
+        _write_outlines(folder, bundle, described, label_map, grid, also)
     if described.measurements is not None:
         numbers = {segment.label: number for number, segment in enumerate(described.segments, start=1)}
         found = [{**f, "segment_number": numbers[f["label"]]} for f in case.findings if f["voxels"]]
         write_sr(folder / "measurements.dcm", sources, seg, found, described.measurements, algorithm)
+
+
+def _write_outlines(
+    folder: Path,
+    bundle: Bundle,
+    described: DicomDescription,
+    label_map: NDArray[Any],
+    grid: SourceGrid,
+    also: Sequence[AlsoKind],
+) -> None:
+    from clinibundle.dicom.presentation import write_gsps
+    from clinibundle.dicom.rtstruct_out import write_rtstruct
+
+    writers = {"rtstruct": write_rtstruct, "gsps": write_gsps}
+    for kind in also:
+        path = folder / f"outline_{kind}.dcm"
+        writers[kind](path, label_map, grid, described.segments, algorithm_of(bundle), bundle.report.colours)
+
+
+def _grid(volume: Volume) -> SourceGrid:
+    """Whole headers: what the index keeps of them is not enough for an object."""
+    from clinibundle.dicom.seg_check import SourceGrid
+
+    source = volume.source
+    return SourceGrid([read_header(path) for path in source.paths], source.frames, volume.affine_lps)
 
 
 def _frames(array: NDArray[Any]) -> NDArray[Any]:
