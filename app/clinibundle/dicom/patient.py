@@ -1,4 +1,4 @@
-"""Whether a person can be told from a text: parts of the patient's name, the id and the birth date, however written."""
+"""Whether a person can be told from a text: by name, id, birth date, or the date and number of the study."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from clinibundle.dicom.values import raw, shallow_copy, text
 
-PATIENT_KEYWORDS = ("PatientName", "PatientID", "PatientBirthDate")
+PATIENT_KEYWORDS = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AccessionNumber")
 # Shorter parts of a name or id occur in any text.
 _SHORTEST_PART = 3
 
@@ -31,9 +31,17 @@ def holds_part(shown: str, parts: frozenset[str]) -> bool:
 def _parts(header: Dataset) -> set[str]:
     names = text(header, "PatientName").split("=")
     parts = [*names, *(part for name in names for part in re.split(r"[\W\d_]+", name))]
-    parts += [text(header, "PatientID"), text(header, "PatientBirthDate")]
+    parts += [text(header, "PatientID"), text(header, "AccessionNumber")]
+    parts += [written for keyword in ("PatientBirthDate", "StudyDate") for written in _ways_of_writing(header, keyword)]
     plain = {_only_letters_and_digits(part) for part in parts}
     return {part for part in plain if len(part) >= _SHORTEST_PART}
+
+
+def _ways_of_writing(header: Dataset, keyword: str) -> list[str]:
+    """A date as DICOM has it, with the day first, and with the month first."""
+    date = text(header, keyword)
+    year, month, day = date[:4], date[4:6], date[6:]
+    return [date, day + month + year, month + day + year]
 
 
 def _only_letters_and_digits(shown: str) -> str:
