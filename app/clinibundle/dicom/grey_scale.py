@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
 
+from clinibundle.dicom.header import quietly
 from clinibundle.dicom.values import number, numbers, text, texts
 from clinibundle.errors import OutputError
 
@@ -20,7 +21,9 @@ _VOI_LUT = ("VOILUTSequence",)
 def refuse_different_grey_scales(sources: Sequence[Dataset]) -> None:
     """Raises OutputError if pictures differ in what a presentation state has but once: modality LUT, polarity, size."""
     same = ("PhotometricInterpretation", "Rows", "Columns", *_MODALITY_LUT)
-    if any(source.get(keyword) != sources[0].get(keyword) for source in sources for keyword in same):
+    with quietly():
+        differ = any(source.get(keyword) != sources[0].get(keyword) for source in sources for keyword in same)
+    if differ:
         raise OutputError(
             "no presentation state is made for pictures of different rescale (as of PET), polarity or size, expected "
             "the same for all of them; the DICOM SEG holds the outline"
