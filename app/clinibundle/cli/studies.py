@@ -30,34 +30,38 @@ def studies(
     if as_json:
         talk.json(found)
         return
-    columns = ["Study", "Series", "Modality", "Description", "Slices", "Size", "Spacing (mm)", "Plane", "Remark"]
-    talk.table(
-        columns, [row for study in found["studies"] for series in study["series"] for row in _rows(study, series)]
-    )
-    if identified:
-        for study in found["studies"]:
-            known = {key: value for key, value in study.items() if key not in ("study", "series") and value}
-            talk.result(f"study {study['study']}: {', '.join(f'{key} {value}' for key, value in known.items())}")
+    for study in found["studies"]:
+        _tell_study(study, talk)
     for item in found["skipped"]:
         talk.detail(f"left out {item['name']}: {item['reason']}")
-    left_out = f", {len(found['skipped'])} left out (--verbose says why)" if found["skipped"] else ""
-    talk.result(f"{found['files']} files{left_out}, {len(found['studies'])} studies of {found['patients']} patients")
+    left_out = f" ({len(found['skipped'])} left out, --verbose says why)" if found["skipped"] else ""
+    talk.result(f"patients: {found['patients']}, studies: {len(found['studies'])}, files: {found['files']}{left_out}")
 
 
-def _rows(study: dict[str, Any], series: dict[str, Any]) -> list[list[object]]:
-    """A row per volume of a series, or one for a series without pictures."""
-    start = [study["study"], series["series_uid"], series["modality"], series["description"]]
-    missing = f"{series['missing']} files are missing" if "missing" in series else ""
-    if not series["volumes"]:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in series.get("other_objects", {}).items())
-        return [[*start, None, None, None, "", "; ".join(part for part in (kinds, missing) if part)]]
-    rows: list[list[object]] = []
-    for volume in series["volumes"]:
-        spacing = volume["spacing_mm"]
-        shown = (
-            None if spacing is None else " × ".join("?" if side is None else f"{side:.4g}" for side in spacing[::-1])
-        )
-        size = f"{volume['shape'][1]} × {volume['shape'][0]}"
-        remark = "; ".join(part for part in (volume["problem"], volume["apart_by"], missing) if part)
-        rows.append([start[0], volume["key"], *start[2:], volume["slices"], size, shown, volume["plane"], remark])
-    return rows
+def _tell_study(study: dict[str, Any], talk: Talk) -> None:
+    """A line per volume and one for its UID, which is too long for a column and will be copied as a whole."""
+    who = [f"{key} {value}" for key, value in study.items() if key not in ("study", "series") and value]
+    talk.result(": ".join([f"study {study['study']}", *([", ".join(who)] if who else [])]))
+    for series in study["series"]:
+        for volume in series["volumes"]:
+            talk.result(f"  {volume['key']}")
+            talk.result(f"    {_volume(series, volume)}")
+            for remark in filter(None, (volume["apart_by"], volume["problem"])):
+                talk.result(f"    {remark}")
+        if "other_objects" in series:
+            talk.result(f"  {series['series_uid']}")
+            kinds = (f"{count} {kind}" for kind, count in series["other_objects"].items())
+            talk.result("    " + ", ".join(filter(None, (*kinds, series["description"]))))
+        if "missing" in series:
+            talk.result(f"    {series['missing']} files that the DICOMDIR lists are not there")
+
+
+def _volume(series: dict[str, Any], volume: dict[str, Any]) -> str:
+    slices = volume["slices"]
+    size = f"{slices} {'slice' if slices == 1 else 'slices'} of {volume['shape'][1]} × {volume['shape'][0]}"
+    spacing = volume["spacing_mm"] or [None]
+    shown = " × ".join("?" if side is None else f"{side:.4g}" for side in spacing[::-1])
+    parts = (
+        series["modality"], series["description"], size, f"{shown} mm" if any(spacing) else "", volume["plane"]
+    )  # fmt: skip
+    return ", ".join(part for part in parts if part)

@@ -17,7 +17,6 @@ from clinibundle.files import short_hash
 from clinibundle.workflows.read_input import opened, read_index
 
 _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyDescription", "AccessionNumber")
-_TILT_REFUSAL = "tilted gantry"
 
 
 def describe_studies(path: Path, talk: Talk, identified: bool = False, use_cache: bool = True) -> dict[str, Any]:
@@ -39,10 +38,14 @@ def describe_studies(path: Path, talk: Talk, identified: bool = False, use_cache
     with opened(path, talk) as place_:
         index = read_index(place_, talk, use_cache and not identified and place_ == path)
         found = _described(index, identified)
+    skipped = found["skipped"]
     if not found["studies"]:
-        first = found["skipped"][0] if found["skipped"] else None
-        because = f"; the first, '{first['name']}': {first['reason']}" if first else ""
-        raise UnreadableInput(f"none of the {len(found['skipped'])} files is a DICOM object{because}")
+        raise UnreadableInput(
+            f"none of the {len(skipped)} files is a DICOM object; the first, '{skipped[0]['name']}': "
+            f"{skipped[0]['reason']}"
+            if skipped
+            else "the folder is empty: expected DICOM files"
+        )
     return found
 
 
@@ -60,7 +63,7 @@ def _described(index: Index, identified: bool) -> dict[str, Any]:
             row |= {keyword: text(header, keyword) for keyword in _IDENTITY}
         row["series"] = []
         for members in series.values():
-            described, unusable = _series(index, members)
+            described, unusable = _series(index, members, identified)
             row["series"].append(described)
             skipped += unusable
         rows.append(row)
@@ -69,15 +72,16 @@ def _described(index: Index, identified: bool) -> dict[str, Any]:
     return {"studies": rows, "skipped": skipped, "files": count, "patients": len(patients)}
 
 
-def _series(index: Index, members: Sequence[Instance]) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def _series(index: Index, members: Sequence[Instance], identified: bool) -> tuple[dict[str, Any], list[dict[str, str]]]:
     header = members[0].header
+    description = text(header, "SeriesDescription")
     stacks, skipped = split_series(members)
     others = Counter(text(m.header, "Modality") or "unknown" for m in members if not is_picture(m))
     uid = text(header, "SeriesInstanceUID")
     row = {
         "series_uid": uid,
         "modality": text(header, "Modality"),
-        "description": index.shown(text(header, "SeriesDescription")),
+        "description": description if identified else index.shown(description),
         "objects": len(members),
         "volumes": [_volume(stack) for stack in stacks],
     }
@@ -98,14 +102,21 @@ def _volume(stack: Stack) -> dict[str, Any]:
         "shape": [whole(header, "Rows"), whole(header, "Columns")],
         "plane": plane_name(header),
         "apart_by": stack.apart_by,
+        "spacing_mm": None,
+        "tilt_degrees": None,
+        "problem": None,
     }
     if len(stack.slices) == 1:
-        pair = numbers(header, "PixelSpacing", 2) or (None, None)
-        return row | {"spacing_mm": [number(header, "SliceThickness"), *pair], "tilt_degrees": None, "problem": None}
+        sides = (number(header, "SliceThickness"), *(numbers(header, "PixelSpacing", 2) or (None, None)))
+        return row | {"spacing_mm": [None if side is None else round(side, 4) for side in sides]}
     try:
         placed = place(stack.slices, f"series …{stack.key[-8:]}", tilt_allowed=True)
     except GeometryError as error:
-        return row | {"spacing_mm": None, "tilt_degrees": None, "problem": str(error)}
-    spacing = [round(side, 4) for side in placed.spacing_mm[::-1]]
-    problem = f"{_TILT_REFUSAL}: {placed.tilt_degrees:.1f} degrees" if placed.tilt_degrees else None
-    return row | {"spacing_mm": spacing, "tilt_degrees": round(placed.tilt_degrees, 2), "problem": problem}
+        return row | {"problem": str(error)}
+    row |= {"slices": len(placed.slices), "spacing_mm": [round(side, 4) for side in placed.spacing_mm[::-1]]}
+    problems = []
+    if placed.tilt_degrees:
+        problems.append(f"the gantry was tilted by {placed.tilt_degrees:.1f} degrees; --correct-tilt straightens it")
+    if placed.repeated:
+        problems.append(f"{len(placed.repeated)} more pictures lie at the position of one of its slices")
+    return row | {"tilt_degrees": round(placed.tilt_degrees, 2), "problem": "; ".join(problems) or None}
