@@ -123,6 +123,11 @@ def test_a_volume_that_is_not_sound_says_why(tmp_path: Path, make: Any, words: s
     assert re.search(words, only_volume(tmp_path / "study")["problem"])
 
 
+def test_slices_at_one_place_count_once(tmp_path: Path) -> None:
+    a_slice_twice(tmp_path / "study")
+    assert only_volume(tmp_path / "study")["slices"] == 12
+
+
 def test_a_tilted_volume_has_its_spacing_along_the_normal(tmp_path: Path) -> None:
     volume = only_volume(save_ball(tmp_path / "study", axial(shear=(0, 1.0))))
     assert (volume["spacing_mm"], volume["tilt_degrees"]) == ([2.5, 1.1, 0.8], 21.8)
