@@ -12,7 +12,10 @@ from clinibundle.dicom.frames import MAX_FRAMES
 from clinibundle.dicom.gate import place
 from clinibundle.dicom.index import index_study
 from clinibundle.dicom.read_volume import read_volume
+from clinibundle.dicom.rules import DicomWishes
+from clinibundle.dicom.select import choose
 from clinibundle.dicom.stacks import plane_name, split_study
+from clinibundle.errors import UnreadableInput
 
 SHAPE = (4, 6, 5)
 ONE = {k: generate_uid() for k in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")}
@@ -239,3 +242,5 @@ def test_a_multi_frame_file_that_contradicts_itself_is_left_out(tmp_path, change
     stacks, (skipped,) = split_study(index_study(tmp_path).instances)
     assert stacks == []
     assert words in skipped.reason
+    with pytest.raises(UnreadableInput, match=words):
+        choose(index_study(tmp_path), DicomWishes(object="volume", rules=[]))

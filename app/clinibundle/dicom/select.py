@@ -105,7 +105,9 @@ def choose(index: Index, wishes: DicomWishes, series: str | None = None, correct
     if wishes.object == "radiograph":
         candidates = [judge(instance, wishes.rules, index.shown) for instance in instances]
     else:
-        stacks, _ = split_study(instances)
+        stacks, unusable = split_study(instances)
+        if unusable and not stacks:
+            raise UnreadableInput(unusable[0].reason)
         candidates = [judge_volume(stack, wishes, correct_tilt, index.shown) for stack in stacks]
         if series is not None and "#" in series:
             candidates = [candidate for candidate in candidates if candidate.key == series]
