@@ -88,6 +88,16 @@ def test_any_label_map_comes_back_by_other_means(tmp_path, label_map):
     np.testing.assert_array_equal(filled(state, headers, label_map), label_map)
 
 
+def test_a_line_too_long_for_an_explicit_vr_is_written_whole(tmp_path):
+    # A comb with jagged teeth.
+    comb = np.zeros((1, 120, 160), np.uint8)
+    comb[0, :, ::4] = comb[0, 0] = comb[0, ::2, 1::4] = comb[0, 1::2, 3::4] = 1
+    state, headers = written(tmp_path, comb, ct_headers(Rows=120, Columns=160)[:1])
+    assert max(len(points) for _, _, points in lines_of(state)) > 8191
+    np.testing.assert_array_equal(filled(state, headers, comb), comb)
+    assert dciodvfy_errors(tmp_path / "gsps.dcm", KIND) == []
+
+
 def test_only_slices_with_an_outline_are_shown(tmp_path):
     state, headers = written(tmp_path)
     (series,) = state.ReferencedSeriesSequence
@@ -148,10 +158,13 @@ def test_the_object_says_whose_it_is_and_who_made_it(tmp_path):
 # -- how the pictures are shown
 
 
-def test_one_window_of_all_slices_is_said_once(tmp_path):
-    state, _ = written(tmp_path, headers=ct_headers(WindowCenter=[40, -500], WindowWidth=[400, 1500]))
+@pytest.mark.parametrize("center_width", [(40, 400), ([40, -500], [400, 1500])])
+def test_the_first_window_of_all_slices_is_said_once(tmp_path, center_width):
+    # DCMTK's dcmpschk fails what has several windows in one item.
+    center, width = center_width
+    state, _ = written(tmp_path, headers=ct_headers(WindowCenter=center, WindowWidth=width))
     (voi,) = state.SoftcopyVOILUTSequence
-    assert (list(voi.WindowCenter), list(voi.WindowWidth)) == ([40, -500], [400, 1500])
+    assert (voi.WindowCenter, voi.WindowWidth) == (40, 400)
     assert "ReferencedImageSequence" not in voi
 
 
@@ -186,14 +199,16 @@ def table(entries):
 
 @pytest.mark.parametrize("window", [None, 2000])
 def test_a_table_is_taken_where_there_is_no_window(tmp_path, window):
-    source = film(WindowCenter=window, WindowWidth=window, VOILUTSequence=[table(np.arange(4096) * 16)])
+    tables = [table(np.arange(4096) * 16), table(np.arange(4096))]
+    source = film(WindowCenter=window, WindowWidth=window, VOILUTSequence=tables)
     source.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     save(source, tmp_path / "film.dcm")
     state, _ = written(tmp_path, FILM, [read_header(tmp_path / "film.dcm")])
     (voi,) = state.SoftcopyVOILUTSequence
     assert ("VOILUTSequence" in voi, "WindowCenter" in voi) == (window is None, window is not None)
     if window is None:
-        stored = np.frombuffer(voi.VOILUTSequence[0].LUTData, "<u2")
+        (only,) = voi.VOILUTSequence
+        stored = np.frombuffer(only.LUTData, "<u2")
         np.testing.assert_array_equal(stored, np.arange(4096) * 16)
     assert dciodvfy_errors(tmp_path / "gsps.dcm", KIND) == []
 

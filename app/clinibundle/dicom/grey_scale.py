@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pydicom.dataset import Dataset
 
 from clinibundle.dicom.header import quietly
-from clinibundle.dicom.values import number, numbers, text, texts
+from clinibundle.dicom.values import number, numbers, put, text, texts
 from clinibundle.errors import OutputError
 
 _MODALITY_LUT = ("RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence")
 _WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
-_VOI_LUT = ("VOILUTSequence",)
 
 
 def refuse_different_grey_scales(sources: Sequence[Dataset]) -> None:
@@ -32,7 +31,7 @@ def refuse_different_grey_scales(sources: Sequence[Dataset]) -> None:
 
 def without_grey_scale(image: Dataset) -> Dataset:
     """Takes out what highdicom would copy; for a header of one's own."""
-    for keyword in (*_MODALITY_LUT, *_WINDOW, *_VOI_LUT):
+    for keyword in (*_MODALITY_LUT, *_WINDOW, "VOILUTSequence"):
         if keyword in image:
             delattr(image, keyword)
     return image
@@ -57,7 +56,7 @@ def _copy_modality_lut(state: Dataset, source: Dataset) -> None:
 
 
 def _copy_voi(state: Dataset, shown: Sequence[Dataset]) -> None:
-    """The pictures' own windows, or their look-up tables where they have no window; an item for each different one."""
+    """The pictures' own windows, or their tables where they have no window; an item for each different one."""
     items: dict[tuple[str, str], tuple[Dataset, list[Dataset]]] = {}
     for source in shown:
         voi = _window_or_lut(source)
@@ -73,15 +72,17 @@ def _copy_voi(state: Dataset, shown: Sequence[Dataset]) -> None:
 
 
 def _window_or_lut(source: Dataset) -> Dataset:
-    """What is there and well-formed."""
+    """The first window if it is well-formed, else the first table: an image may have several, here is room for one."""
     count = len(texts(source, "WindowCenter"))
     centres, widths = numbers(source, "WindowCenter", count), numbers(source, "WindowWidth", count)
-    # Narrower ones have no meaning (PS3.3 C.11.2.1.2).
-    is_window = bool(count and centres and widths and min(widths) >= 1)
     found = Dataset()
-    for keyword in _WINDOW if is_window else _VOI_LUT:
-        if source.get(keyword):
-            found[keyword] = source[keyword]
+    # Narrower ones have no meaning (PS3.3 C.11.2.1.2).
+    if count and centres and widths and widths[0] >= 1:
+        for keyword in _WINDOW:
+            if values := texts(source, keyword):
+                put(found, keyword, values[0])
+    elif source.get("VOILUTSequence"):
+        found.VOILUTSequence = [source.VOILUTSequence[0]]
     return found
 
 

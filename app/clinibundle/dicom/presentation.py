@@ -19,7 +19,7 @@ from highdicom.pr import (
 )
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from clinibundle import __version__
 from clinibundle.dicom.codes import Algorithm, Segment
@@ -47,6 +47,8 @@ _UTF_8 = "ISO_IR 192"
 _SERIES_NUMBER_OFFSET = 13000
 # In this object the first pixel reaches from 0 to 1 (PS3.3 C.10.5.1.2), elsewhere its centre is 0.
 _TO_PIXEL_UNITS = 0.5
+# Two numbers of 4 bytes each in at most 65534.
+_MOST_POINTS_WITH_VR = 8191
 _NOTICE_LAYER = "NOTICE"
 # Left, top, right, bottom, in shares of what is displayed.
 _NOTICE_BOX = (0.02, 0.94, 0.98, 0.99)
@@ -92,8 +94,8 @@ def write_gsps(
     except DAMAGE_TO_DICOM as error:
         # The error itself may quote the header, and so the patient.
         raise OutputError(
-            f"no {_KIND} can be made for this source ({type(error).__name__}): its header is damaged or it is no grey "
-            "picture; the DICOM SEG holds the outline"
+            f"no {_KIND} can be made for this source ({type(error).__name__}): its header is damaged, it is no grey "
+            "picture, or an outline has more than 65535 points; the DICOM SEG holds the outline"
         ) from error
     compare_with_written(path, label_map, grid, segments)
 
@@ -178,8 +180,7 @@ def _state(
         graphic_annotations=annotations,
         # The names of segments may be in another alphabet than the source.
         specific_character_set=_UTF_8,
-        # A line of more than 8191 points does not fit into an element with an explicit VR.
-        transfer_syntax_uid=ImplicitVRLittleEndian,
+        transfer_syntax_uid=_transfer_syntax(annotations),
         series_description=f"{maker} outlines, research only"[:64],
     )
     # Type 2C in the General Series module: there, and not known.
@@ -187,6 +188,13 @@ def _state(
     copy_grey_scale(state, shown)
     state.DisplayedAreaSelectionSequence = [_displayed_area(shown[0])]
     return state
+
+
+def _transfer_syntax(annotations: Sequence[Dataset]) -> UID:
+    """With explicit VR, without which DCMTK reads no tables, unless a line is too long for an element that has one."""
+    graphics = [graphic for one in annotations for graphic in one.get("GraphicObjectSequence") or ()]
+    longest = max((graphic.NumberOfGraphicPoints for graphic in graphics), default=0)
+    return ImplicitVRLittleEndian if longest > _MOST_POINTS_WITH_VR else ExplicitVRLittleEndian
 
 
 def _layer_name(segment: Segment) -> str:
