@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 from made_volumes import NATIVE, ct_series, decimals, enhanced, lps_grid, noise, read, save, save_all, stacks_in
-from pydicom.uid import generate_uid
+from pydicom.uid import EnhancedMRImageStorage, generate_uid
 
 from clinibundle.dicom.frames import MAX_FRAMES
 from clinibundle.dicom.gate import place
@@ -189,8 +189,9 @@ def test_frames_in_any_order_are_the_slices_of_one_volume(tmp_path, syntax, shar
         lambda k: {"MREchoSequence": {"EffectiveEchoTime": 2.0 + k // 4}},
         lambda k: {"CTReconstructionSequence": {"ConvolutionKernel": f"B{3 + k // 4}0f"}},
         lambda k: {"CTImageFrameTypeSequence": {"FrameType": ["ORIGINAL", "PRIMARY", "VOLUME", "AB"[k // 4]]}},
+        lambda k: {"MRDiffusionSequence": {"DiffusionBValue": 800.0 * (k // 4)}},
     ],
-    ids=["time", "stack", "acquisition", "echo", "kernel", "type"],
+    ids=["time", "stack", "acquisition", "echo", "kernel", "type", "diffusion"],
 )
 def test_frames_of_two_volumes_are_told_apart(tmp_path, groups):
     values, grid = noise((8, 6, 5)), lps_grid()
@@ -202,6 +203,15 @@ def test_frames_of_two_volumes_are_told_apart(tmp_path, groups):
     first, second = sorted(volumes_in(tmp_path), key=lambda volume: volume.source.frames[0] != 1)
     np.testing.assert_array_equal(first.array.T, values[:4])
     np.testing.assert_array_equal(second.array.T, values[4:])
+
+
+def test_an_enhanced_mr_is_read_in_its_own_units(tmp_path):
+    values = noise(SHAPE, np.uint16, 0, 900)
+    changes = {"SOPClassUID": EnhancedMRImageStorage, "Modality": "MR"}
+    scaled = lambda k: {"PixelValueTransformationSequence": {"RescaleSlope": 0.5, "RescaleType": "US"}}  # noqa: E731
+    volume = read(save(enhanced(values, shared_orientation=False, frame_values=scaled, **changes), tmp_path / "file"))
+    np.testing.assert_array_equal(volume.array.T, values * np.float32(0.5))
+    assert (volume.meaning, volume.spacing_mm) == ("grey", pytest.approx((0.75, 0.5, 2.5)))
 
 
 def test_a_single_frame_out_of_many_says_which_one_it_is(tmp_path):
