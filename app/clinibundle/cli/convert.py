@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,13 @@ from clinibundle.console import Talk
 
 if TYPE_CHECKING:
     from clinibundle.dicom.codes import Segment
+
+
+class ObjectKindOption(str, Enum):
+    """Masks on the frames of a series, or contours for planning systems."""
+
+    seg = "seg"
+    rtstruct = "rtstruct"
 
 
 def convert(
@@ -35,12 +42,15 @@ def convert(
     bundle: Annotated[
         str | None, typer.Option("--bundle", help="Bundle that says what the labels of a SEG mean.")
     ] = None,
+    object_kind: Annotated[
+        ObjectKindOption, typer.Option("--as", help="What a label map becomes in DICOM.")
+    ] = ObjectKindOption.seg,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """A DICOM series to NIfTI through the geometry gate; SEG or RTSTRUCT to a label map, and a label map to a SEG.
+    """A DICOM series to NIfTI through the geometry gate; SEG or RTSTRUCT to a label map, and back.
 
     Example: clinibundle convert study/ --output ct.nii.gz
     """
@@ -60,14 +70,18 @@ def convert(
                 f"the bundle '{bundle}' does not say what its labels are called in DICOM; name another one"
             )
         segments = tuple(described.segments)
-    options = ConvertOptions(series, correct_tilt, lies_on, segments, tuple(segment or ()), overwrite)
-    checks = run(source, output, options, talk)
+    chosen = tuple(segment or ())
+    options = ConvertOptions(series, correct_tilt, lies_on, segments, chosen, overwrite, object_kind.value)
+    done = run(source, output, options, talk)
     if as_json:
-        talk.json({"output": str(output), "checks": [asdict(check) for check in checks]})
+        checks = [check.as_dict() for check in done.checks]
+        talk.json({"output": str(output), "labels": done.labels, "checks": checks})
         return
-    for check in checks:
+    for check in done.checks:
         if check.status == "passed":
             talk.detail(f"{check.name}: {check.detail}")
         else:
             talk.warning(f"{check.name}: {check.detail}")
+    for number, name in done.labels.items():
+        talk.result(f"label {number}: {name}")
     talk.result(f"wrote {output}")

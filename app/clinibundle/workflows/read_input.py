@@ -12,9 +12,9 @@ from clinibundle.bundle.description import Bundle
 from clinibundle.checks import Check
 from clinibundle.console import Talk
 from clinibundle.dicom.archive import is_zip, unpacked
-from clinibundle.dicom.header import looks_like_dicom
+from clinibundle.dicom.header import is_dicomdir, looks_like_dicom
 from clinibundle.dicom.header_cache import HeaderCache
-from clinibundle.dicom.index import Index, Instance, index_study
+from clinibundle.dicom.index import NOT_THERE, Index, Instance, index_study
 from clinibundle.dicom.radiograph import read_radiograph
 from clinibundle.dicom.read_volume import read_volume
 from clinibundle.dicom.rules import DicomWishes
@@ -66,13 +66,29 @@ def opened(path: Path, talk: Talk) -> Iterator[Path]:
         yield folder
 
 
+def whole_input(path: Path) -> Path:
+    """What an input takes up: of a DICOMDIR its folder, which it lists; else the path itself."""
+    return path.parent if path.is_file() and is_dicomdir(path) else path
+
+
+def say_choice(choice: Choice | None, talk: Talk) -> None:
+    """Which series was taken and why, and why not the others; where there was something to choose."""
+    if choice is None or len(choice.candidates) == 1:
+        return
+    talk.stage(f"series {choice.chosen.series} of {len(choice.candidates)}: {choice.chosen.why}")
+    for other in choice.candidates:
+        if other is not choice.chosen:
+            talk.stage(f"  not {other.series}: {other.why}")
+
+
 def read_index(path: Path, talk: Talk, use_cache: bool = False) -> Index:
     """The headers of all files, with progress; from the cache where that is enough.
 
     Raises:
         UnreadableInput: if there is nothing at `path`.
     """
-    count = sum(len(files) for _, _, files in os.walk(path)) if path.is_dir() else 1
+    place = whole_input(path)
+    count = sum(len(files) for _, _, files in os.walk(place)) if place.is_dir() else 1
     with talk.progress("reading headers", count) as advance:
         return index_study(path, advance, HeaderCache() if use_cache else None)
 
@@ -130,18 +146,18 @@ def _dicom_case(name: str, index: Index, wishes: DicomWishes, options: DicomOpti
         choice = choose(index, wishes, options.series, options.correct_tilt)
         volume = _read_chosen(choice.chosen, wishes)
         checks = choice.chosen.checks()
-        if index.skipped:
-            detail = (
-                f"{len(index.skipped)} files of the input were left out: no DICOM images, damaged, or second copies"
-            )
-            checks.append(Check("left_out", "warning", len(index.skipped), 0, detail))
-        checks += _missing_checks(index, choice.chosen)
+        # What a DICOMDIR lists and is missing has a check of its own.
+        left_out = sum(skipped.reason != NOT_THERE for skipped in index.skipped)
+        if left_out:
+            detail = f"{left_out} files of the input were left out: no DICOM images, damaged, or second copies"
+            checks.append(Check("left_out", "warning", left_out, 0, detail))
+        checks += missing_checks(index, choice.chosen)
         return volume.with_checks(*checks), choice
 
     return Case(name, read)
 
 
-def _missing_checks(index: Index, chosen: Candidate) -> list[Check]:
+def missing_checks(index: Index, chosen: Candidate) -> list[Check]:
     """A volume with slices missing at its ends looks whole; only a DICOMDIR knows better."""
     uid = chosen.key.partition("#")[0]
     missing = [file for file in index.missing if file.series_instance_uid in ("", uid)]

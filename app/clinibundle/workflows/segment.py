@@ -20,7 +20,7 @@ from clinibundle.files import (
     whole_directory,
 )
 from clinibundle.volume import Volume
-from clinibundle.workflows.read_input import Case, DicomOptions, find_cases, opened
+from clinibundle.workflows.read_input import Case, DicomOptions, find_cases, opened, say_choice, whole_input
 from clinibundle.workflows.segment_case import Segmented, segment_case
 from clinibundle.workflows.write_objects import AlsoKind, refuse_impossible
 
@@ -76,7 +76,7 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
     """
     if options.resume and options.overwrite:
         raise UsageError("--resume keeps finished cases and --overwrite replaces them; use one of the two")
-    refuse_output_in_input(output_dir, path)
+    refuse_output_in_input(output_dir, whole_input(path))
     refuse_input_in_output(output_dir, path)
     if not options.resume:
         refuse_full_directory(output_dir, options.overwrite)
@@ -91,16 +91,6 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
         say_choice(choice, talk)
         refuse_impossible(bundle, volume, options.also)
         return [_segment_alone(bundle, volume, choice, output_dir, options, talk)]
-
-
-def say_choice(choice: Choice | None, talk: Talk) -> None:
-    """Which series was taken and why, and why not the others; where there was something to choose."""
-    if choice is None or len(choice.candidates) == 1:
-        return
-    talk.stage(f"series {choice.chosen.series} of {len(choice.candidates)}: {choice.chosen.why}")
-    for other in choice.candidates:
-        if other is not choice.chosen:
-            talk.stage(f"  not {other.series}: {other.why}")
 
 
 def _segment_alone(
