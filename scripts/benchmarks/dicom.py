@@ -1,4 +1,4 @@
-"""Reading a CT series, all checks included, beside dcm2niix, GDCM, a plain pydicom loop and MONAI's readers; and SEG."""
+"""Reading a CT, all checks included, beside dcm2niix, GDCM, a plain pydicom loop and MONAI's readers; writing SEG."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def _reading(study: Path, slices: int, effort: Effort, work: Path) -> Section:
     if DCM2NIIX in samples:
         ratios.insert(0, Ratio("dcm2niix / ours, files to .nii", per_turn(samples, DCM2NIIX, OURS_FILE), 1))
     how = (
-        f"{slices} uncompressed slices of 512 x 512 in the system's cache, in this process but for dcm2niix, which is a "
-        "process of its own (Python's own start is not counted). Ours chooses the series and passes the geometry gate; "
+        f"{slices} uncompressed slices of 512 x 512 in the system's cache, in this process but for dcm2niix, which is "
+        "a process of its own (Python's own start is not counted). Ours chooses the series and passes the gate; "
         "the others check less or nothing."
     )
     return Section(f"Reading a CT of {slices} slices", how, [Measured(n, v, "s") for n, v in samples.items()], ratios)

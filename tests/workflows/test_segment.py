@@ -194,7 +194,11 @@ def test_several_studies_are_refused_unless_all_are_wanted(lungs: Bundle, phanto
     with pytest.raises(UnsuitableInput, match="series fit equally well; choose one with --series"):
         run(lungs, phantoms / "dicom", tmp_path / "out")
     outcomes = segment(
-        lungs, phantoms / "dicom", tmp_path / "out", SegmentOptions(device="cpu", dicom=DicomOptions(every_study=True)), QUIET
+        lungs,
+        phantoms / "dicom",
+        tmp_path / "out",
+        SegmentOptions(device="cpu", dicom=DicomOptions(every_study=True)),
+        QUIET,
     )
     assert len(outcomes) == 6 and all(o.refusal is None for o in outcomes)
 

@@ -16,7 +16,7 @@ _THICKNESS_TOLERANCE_MM = 0.1
 
 
 def check_order(slices: Sequence[Slice]) -> Check:
-    """What instance numbers say of slices that are ordered by position: they are not used, but tell what may be missing.
+    """What instance numbers say of slices ordered by position: they are not used, but tell what may be missing.
 
     A series of which every second slice is lost is perfectly even; only its numbers jump.
     """

@@ -27,6 +27,8 @@ from clinibundle.dicom.outlines import (
 from clinibundle.errors import GeometryError, UnreadableInput, UnsuitableInput
 
 # Planning systems write places with one decimal at least; no picture has slices closer than this.
+# Coordinates have a few decimal places: a contour along the picture's edge may come out a little beyond it.
+_ROUNDING_PX = 1e-3
 CONTOUR_TOLERANCE_MM = 0.1
 
 _RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -191,7 +193,8 @@ def _by_slice(
             off.append(distance)
             continue
         planes[z].append(voxels[:, :2])
-        beyond += bool((voxels[:, :2] < -0.5).any() or (voxels[:, :2] > np.array([columns, rows]) - 0.5).any())
+        edge = 0.5 + _ROUNDING_PX
+        beyond += bool((voxels[:, :2] < -edge).any() or (voxels[:, :2] > np.array([columns, rows]) - 1 + edge).any())
     return planes, off, beyond
 
 
