@@ -36,7 +36,7 @@ REFUSED = {
     "empty folder": ("segment toy_bright empty -o out", "the folder is empty"),
     "no picture": ("segment toy_bright text.png -o out", "'text.png' cannot be read as a picture"),
     "black picture": ("segment toy_bright black.png -o out", "'black.png' shows nothing"),
-    "zipped study": ("segment toy_bright study.zip -o out", "'study.zip' is neither DICOM nor a picture"),
+    "damaged zip": ("segment toy_bright study.zip -o out", "the zip is damaged or cut off"),
     "zipped bundle": ("segment bundle.zip data -o out", "'bundle.zip' is packed"),
     "no bundle": ("segment empty data -o out", "'empty' is no bundle"),
     "full output": ("segment toy_bright data/images/a.png -o full", "'full' is not empty"),
