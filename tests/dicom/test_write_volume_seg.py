@@ -192,7 +192,7 @@ def test_several_multi_frame_files_are_refused_in_words(tmp_path):
         {"PositionReferenceIndicator": None},
         {"ImagePositionPatient": lambda k: decimals(0.03 * (-1) ** k, 0, 2.5 * k)},
     ],
-    ids=lambda changes: "-".join(f"{k} {v}" for k, v in changes.items())[:40],
+    ids=lambda changes: "-".join(f"{k} {'changes' if callable(v) else v}" for k, v in changes.items()),
 )
 def test_what_passed_the_gate_can_be_referred_to(tmp_path, changes):
     made = ct_series(noise(SHAPE), **changes)
