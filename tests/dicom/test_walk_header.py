@@ -218,6 +218,13 @@ def test_headers_of_more_than_a_mebibyte_are_left_to_pydicom(tmp_path):
     assert walk_header(path) is None
 
 
+@pytest.mark.parametrize("tags", [(0x00280010, 0x00280010), (0x00280011, 0x00280010), (0xFFFEE000, 0xFFFEE00D)])
+def test_elements_that_are_there_twice_or_out_of_order_are_left_to_pydicom(tmp_path, tags):
+    path = tmp_path / "file"
+    path.write_bytes(file_of([(tag, "US", b"\x08\0") for tag in tags], ExplicitVRLittleEndian, b"pixels"))
+    assert walk_header(path) is None
+
+
 def test_sequences_in_sequences_without_end_are_left_to_pydicom(tmp_path):
     path = tmp_path / "file"
     start = file_of([], ExplicitVRLittleEndian)
