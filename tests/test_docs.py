@@ -26,6 +26,7 @@ from clinibundle.bundle.find import find_bundle
 from clinibundle.cli.app import app
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError
+from clinibundle.workflows.read_input import DicomOptions
 from clinibundle.workflows.segment import SegmentOptions, segment
 from repository import ROOT
 
@@ -337,7 +338,7 @@ REFUSED: dict[str, Callable[[Film], str]] = {
     "a path with nothing there": lambda film: "study",
     "an empty folder": empty_folder,
     "a letter instead of a film": file_of("letter.docx", b"Dear colleague"),
-    "a zip": file_of("study.zip", b"PK\x03\x04" + bytes(300)),
+    "a damaged zip": file_of("study.zip", b"PK\x03\x04" + bytes(300)),
     "a folder without DICOM images": text_files,
     "a CT": film_with(Modality="CT"),
     "no modality in the header": film_with(Modality=""),
@@ -365,9 +366,16 @@ REFUSED: dict[str, Callable[[Film], str]] = {
     "--resume together with --overwrite": film_with(),
 }
 OPTIONS: dict[str, dict[str, object]] = {
-    "a series that is not there": {"series_uid": "1.2.3"},
+    "a series that is not there": {"dicom": DicomOptions(series="1.2.3")},
     "--resume together with --overwrite": {"resume": True, "overwrite": True},
 }
+
+
+@pytest.mark.parametrize(("name", "value", "_"), table(CLINIC, "tolerances"), ids=lambda cell: cell[:30])
+def test_a_tolerance_is_that_of_the_gate(name: str, value: str, _: str) -> None:
+    from clinibundle.dicom import gate
+
+    assert getattr(gate, name.strip("`")) == float(value)
 
 
 @pytest.mark.parametrize(("given", "sentence", "code"), table(CLINIC, "refusals"), ids=lambda cell: cell[:40])

@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 
 import highdicom
+import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from clinibundle.cli.app import app
+from clinibundle.phantoms.chest_ct import make_chest_ct
+from clinibundle.phantoms.dicom_ct import write_ct_series
 from command_line import SIDE, Program, Ran, write_squares
 from toy_bundle import make_toy_bundle
 
@@ -103,6 +106,17 @@ def test_train_and_evaluate_what_it_left(run, place: Path) -> None:
 def test_prepare(run, place: Path) -> None:
     assert run("prepare toy_bright data prepared").out.startswith("5 cases (image_label_pairs) in prepared")
     assert len(json.loads((place / "prepared" / "datalist.json").read_text())["training"]) == 5
+
+
+def test_studies_and_convert(run, place: Path) -> None:
+    ct = make_chest_ct(1, shape=(6, 32, 32), spacing_mm=(40.0, 12.0, 12.0))
+    write_ct_series(place / "ct", ct.hounsfield, ct.affine_lps, 1)
+    found = json.loads(run("studies ct --json --no-cache").out)
+    (series,) = found["studies"][0]["series"]
+    assert [volume["slices"] for volume in series["volumes"]] == [6]
+    run("convert ct --output ct.nii.gz")
+    voxels = np.asarray(nibabel.load(place / "ct.nii.gz").dataobj)
+    assert np.array_equal(voxels.T, ct.hounsfield)
 
 
 def test_no_command_is_forgotten_here() -> None:
