@@ -491,7 +491,7 @@ def sound(folder, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=timedelta(seconds=30))
+@settings(max_examples=30, deadline=timedelta(seconds=30))
 @given(damage=damage())
 def test_a_damaged_volume_is_read_or_refused(module_folder, kind, damage):
     home, path, content, header = sound(module_folder, kind)
@@ -540,7 +540,7 @@ print((peak_bytes() - before) / volume.array.nbytes, volume.array.shape)
 def test_reading_takes_little_more_memory_than_the_volume(tmp_path, syntax):
     encoder_of(syntax)
     picture = (400 * np.sin(np.indices((1, 512, 512)).sum(axis=0) / 99)).astype(np.int16)
-    slices, one = 80, ct_series(picture)[0]
+    slices, one = 50, ct_series(picture)[0]
     save(one, tmp_path / "0", syntax)
     for k in range(slices):
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
