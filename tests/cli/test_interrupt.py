@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from clinibundle.errors import UnreadableInput
 from command_line import Program, start_process, write_squares
 
 CASES = 150
@@ -78,6 +79,20 @@ def test_train_keeps_whole_checkpoints_only(phantoms: Path, tmp_path: Path) -> N
     for path in files:
         saved = torch.load(path, weights_only=True)
         assert path.name == "model.pt" or "optimizer" in saved
+
+
+@pytest.mark.parametrize("consequence", [RuntimeError("release unlocked lock"), UnreadableInput("'file 3' is damaged")])
+def test_what_else_comes_of_an_interrupt_is_an_interrupt(
+    clinibundle: Program, monkeypatch: pytest.MonkeyPatch, consequence: Exception
+) -> None:
+    def interrupted_within_a_lock() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            raise consequence
+
+    monkeypatch.setattr("clinibundle.workflows.catalogue.describe_bundles", interrupted_within_a_lock)
+    assert clinibundle("list") == (130, "", "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

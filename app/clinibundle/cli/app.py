@@ -49,12 +49,16 @@ def main() -> None:
         sys.argv.remove("--debug")
     # Warnings of the libraries quote values of headers, patient names among them; what matters becomes a check.
     warnings.simplefilter("default" if debug else "ignore")
+    ended_by: list[int] = []
     try:
-        with _ended_by_signals():
+        with _ended_by_signals(ended_by):
             app(prog_name=app.info.name)
-    except ClinibundleError as error:
-        _refuse(str(error), error.exit_code, debug)
     except Exception as error:  # noqa: BLE001 - the outermost place, which turns every failure into an exit code
+        if ended_by:
+            # It arrived where Python cannot be interrupted, such as a lock of its own, and something else came of it.
+            sys.exit(128 + ended_by[0])
+        if isinstance(error, ClinibundleError):
+            _refuse(str(error), error.exit_code, debug)
         # The message may quote the input, so only its kind is shown.
         kind = type(error).__name__
         _refuse(f"an internal error ({kind}); run again with --debug to see where, and report it", 1, debug)
@@ -68,19 +72,23 @@ def _refuse(text: str, exit_code: int, debug: bool) -> NoReturn:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals(arrived: list[int]) -> Iterator[None]:
     """Ctrl-C and a request to end leave as SystemExit (130 and 143), so that half-written output is cleared away.
 
     Python's own KeyboardInterrupt would not do: after one has passed through an `eval`, which MONAI's configs are made
     of, Python ends itself by the signal whatever exit code is asked for.
+
+    Args:
+        arrived: gets the numbers of the signals.
     """
-    former = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        arrived.append(number)
+        raise SystemExit(128 + number)
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
