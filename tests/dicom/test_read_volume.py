@@ -540,7 +540,7 @@ print((peak_bytes() - before) / volume.array.nbytes, volume.array.shape)
 def test_reading_takes_little_more_memory_than_the_volume(tmp_path, syntax):
     encoder_of(syntax)
     picture = (400 * np.sin(np.indices((1, 512, 512)).sum(axis=0) / 99)).astype(np.int16)
-    slices, one = 50, ct_series(picture)[0]
+    slices, one = 70, ct_series(picture)[0]
     save(one, tmp_path / "0", syntax)
     for k in range(slices):
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
