@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 from clinibundle.cli.app import app
-from clinibundle.phantoms.chest_ct import make_chest_ct
-from clinibundle.phantoms.dicom_ct import write_ct_series
 from command_line import SIDE, Program, Ran, write_squares
-from toy_bundle import make_toy_bundle
+from made_ball import axial, ball, save_ball
+from toy_bundle import make_toy_bundle, make_toy_volume_bundle
 
 # The bundle's network is told that everything brighter than this share of the range is foreground.
 THRESHOLD = 0.5
@@ -25,9 +24,11 @@ THRESHOLD = 0.5
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of somebody's own: a bundle and a data folder, which the tests below add to."""
+    """A project of somebody's own: two bundles, a data folder and a CT, which the tests below add to."""
     folder = tmp_path_factory.mktemp("project")
     make_toy_bundle(folder / "bundles" / "toy_bright", THRESHOLD)
+    make_toy_volume_bundle(folder / "bundles" / "toy_ct")
+    save_ball(folder / "ct")
     write_squares(folder / "data", "bjmca")
     return folder
 
@@ -73,6 +74,26 @@ def test_phantom_then_segment_on_its_dicom_and_its_picture(run, place: Path, mad
     assert seg.get_segment_description(1).segment_label == "Bright"
 
 
+def test_studies(run, place: Path) -> None:
+    (study,) = json.loads(run("studies ct --json --no-cache").out)["studies"]
+    assert study["series"][0]["volumes"][0]["slices"] == 12
+
+
+def test_segment_on_a_ct_and_convert_what_it_wrote(run, place: Path) -> None:
+    run("segment toy_ct ct --output-dir volume")
+    run("convert volume/segmentation.dcm --output labels.nii.gz --source ct")
+    run("convert labels.nii.gz --output again.dcm --source ct --bundle toy_ct")
+    run("convert ct --output ct.nii.gz")
+    for name in ("volume/mask.nii.gz", "labels.nii.gz"):
+        np.testing.assert_array_equal(np.asarray(nibabel.load(place / name).dataobj).T, ball(axial()) > 0)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(place / "ct.nii.gz").dataobj).T, ball(axial()))
+    first, second = (highdicom.seg.segread(place / name) for name in ("volume/segmentation.dcm", "again.dcm"))
+    np.testing.assert_array_equal(first.pixel_array, second.pixel_array)
+    assert second.get_segment_description(1).segment_label == "Bright"
+    found = json.loads((place / "volume" / "measurements.json").read_text())
+    assert (found["bundle"], found["findings"][0]["voxels"]) == ("toy_ct", (ball(axial()) > 0).sum())
+
+
 def test_segment_on_a_folder_of_pictures(run, place: Path) -> None:
     run("segment toy_bright data/images --output-dir several")
     rows = {row["case"]: row for row in csv.DictReader((place / "several" / "summary.csv").open())}
@@ -106,17 +127,6 @@ def test_train_and_evaluate_what_it_left(run, place: Path) -> None:
 def test_prepare(run, place: Path) -> None:
     assert run("prepare toy_bright data prepared").out.startswith("5 cases (image_label_pairs) in prepared")
     assert len(json.loads((place / "prepared" / "datalist.json").read_text())["training"]) == 5
-
-
-def test_studies_and_convert(run, place: Path) -> None:
-    ct = make_chest_ct(1, shape=(6, 32, 32), spacing_mm=(40.0, 12.0, 12.0))
-    write_ct_series(place / "ct", ct.hounsfield, ct.affine_lps, 1)
-    found = json.loads(run("studies ct --json --no-cache").out)
-    (series,) = found["studies"][0]["series"]
-    assert [volume["slices"] for volume in series["volumes"]] == [6]
-    run("convert ct --output ct.nii.gz")
-    voxels = np.asarray(nibabel.load(place / "ct.nii.gz").dataobj)
-    assert np.array_equal(voxels.T, ct.hounsfield)
 
 
 def test_no_command_is_forgotten_here() -> None:
