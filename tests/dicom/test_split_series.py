@@ -254,3 +254,14 @@ def test_a_multi_frame_file_that_contradicts_itself_is_left_out(tmp_path, change
     assert words in skipped.reason
     with pytest.raises(UnreadableInput, match=words):
         choose(index_study(tmp_path), DicomWishes(object="volume", rules=[]))
+
+
+def test_a_volume_is_refused_if_a_file_of_its_series_cannot_be_told_to_be_no_part_of_it(tmp_path):
+    sound, torn = (enhanced(noise(SHAPE), lps_grid(origin=(0, 0, 40 * k)), **ONE) for k in range(2))
+    torn.NumberOfFrames = 3
+    save(sound, tmp_path / "sound")
+    save(torn, tmp_path / "torn")
+    with pytest.raises(UnreadableInput, match="declares 3 frames and describes 4"):
+        choose(index_study(tmp_path), DicomWishes(object="volume", rules=[]))
+    (tmp_path / "torn").unlink()
+    assert choose(index_study(tmp_path), DicomWishes(object="volume", rules=[])).chosen.placed is not None

@@ -11,7 +11,7 @@ from clinibundle.checks import Check
 from clinibundle.dicom.gate import Placed, place
 from clinibundle.dicom.index import Index, Instance
 from clinibundle.dicom.rules import POINTS, DicomWishes, Reason, Rule, apply_rule
-from clinibundle.dicom.stacks import Stack, is_picture, plane_name, split_study
+from clinibundle.dicom.stacks import Stack, is_picture, plane_name, split_series, split_study
 from clinibundle.dicom.values import number, text, whole
 from clinibundle.errors import GeometryError, UnreadableInput, UnsuitableInput
 
@@ -127,7 +127,18 @@ def choose(index: Index, wishes: DicomWishes, series: str | None = None, correct
             f"nothing fits well: the best, series {best[0].key}, has a score of {best[0].score} where "
             f"{wishes.minimum_score} is wanted ({best[0].why}); name it with --series to take it all the same"
         )
+    _refuse_incomplete(fitting[0], instances)
     return Choice(fitting[0], tuple(candidates))
+
+
+def _refuse_incomplete(chosen: Candidate, instances: Sequence[Instance]) -> None:
+    """A damaged multi-frame file of the chosen series may hold a part of the volume, which looks whole without it."""
+    if chosen.stack is None:
+        return
+    uid = chosen.stack.series_uid
+    _, unusable = split_series([i for i in instances if text(i.header, "SeriesInstanceUID") == uid])
+    if unusable:
+        raise UnreadableInput(unusable[0].reason)
 
 
 def judge(instance: Instance, rules: Sequence[Rule], shown: Callable[[str], str] = str) -> Candidate:

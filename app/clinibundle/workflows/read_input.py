@@ -172,6 +172,12 @@ def _read_chosen(chosen: Candidate, wishes: DicomWishes) -> Volume:
         return read_radiograph(chosen.instance)
     if chosen.placed is None:
         raise BundleError("a volume without geometry was chosen; please report this")
+    files = {one.instance.path for one in chosen.placed.slices}
+    if len(files) > 1 and len(files) < len(chosen.placed.slices):
+        raise UnsuitableInput(
+            f"series {chosen.series}: its frames lie in {len(files)} multi-frame files, and no SEG can refer to all of "
+            "them; expected one file, export the series as single-frame files or as one"
+        )
     volume = read_volume(chosen.placed, fill_padding=True)
     if wishes.units == "hounsfield" and volume.meaning != "hounsfield":
         units = next(check for check in volume.checks if check.name == "units")
