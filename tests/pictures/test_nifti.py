@@ -146,7 +146,11 @@ def test_values_that_are_no_labels_are_refused_without_a_warning(tmp_path, odd):
             read_labels_on_grid(path, volume())
 
 
-@pytest.mark.parametrize("content", [b"", b"Dear colleague", b"\x5c\x01\x00\x00" + b"\0" * 400, gzip.compress(b"x")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"Dear colleague", b"\x5c\x01\x00\x00" + b"\0" * 400, gzip.compress(b"x")],
+    ids=["empty", "a letter", "no header", "another gzip"],
+)
 @pytest.mark.parametrize("name", ["labels.nii", "labels.nii.gz", "labels.txt", "labels"])
 def test_what_is_no_nifti_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
