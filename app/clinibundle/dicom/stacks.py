@@ -187,7 +187,8 @@ def _most_at_one_position(slices: Sequence[Slice]) -> int:
 def _described(slices: Sequence[Slice], why: str) -> str:
     """In words, what is peculiar to a stack among those of its series."""
     header = slices[0].header
-    parts = [f"{len(slices)} slices of {whole(header, 'Rows')} × {whole(header, 'Columns')}", plane_name(header)]
+    count = "1 slice" if len(slices) == 1 else f"{len(slices)} slices"
+    parts = [f"{count} of {whole(header, 'Columns')} × {whole(header, 'Rows')}", plane_name(header)]
     for keyword in dict.fromkeys((why, "EchoTime", "ConvolutionKernel", "TemporalPositionIdentifier")):
         if keyword and (value := text(header, keyword)):
             parts.append(f"{keyword} {value}")
