@@ -10,8 +10,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -25,10 +28,15 @@ from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.find import find_bundle
 from clinibundle.cli.app import app
 from clinibundle.console import Talk
+from clinibundle.dicom import gate
 from clinibundle.errors import ClinibundleError
 from clinibundle.workflows.read_input import DicomOptions
 from clinibundle.workflows.segment import SegmentOptions, segment
+from command_line import Program
+from dicom.made_volumes import save_all
+from made_ball import axial, ball_series, save_ball
 from repository import ROOT
+from toy_bundle import make_toy_volume_bundle
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 WITH_README = [*PAGES, ROOT / "README.md"]
@@ -57,7 +65,7 @@ def block(lines: list[str], language: str = "") -> str:
 def table(page: Path, name: str, argument: str = "") -> list[list[str]]:
     """The rows of the table below a directive, without its heading."""
     (below,) = (lines for n, a, lines in directives(page) if (n, a) == (name, argument))
-    rows = []
+    rows: list[list[str]] = []
     for line in below:
         if not line.startswith("|"):
             break
@@ -117,6 +125,15 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     # What a page leaves in result/ is explained on it.
     unexplained = [p.name for p in tmp_path.glob("result/*") if f"`{p.name}`" not in page.read_text(encoding="utf-8")]
     assert unexplained == []
+
+
+SHARED = ROOT.parent / "shared" / "data" / "dicom"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared collection is not beside the repository")
+def test_the_output_of_studies_is_as_shown(clinibundle: Program) -> None:
+    ((_, folder, below),) = [d for d in directives(CLINIC) if d[0] == "output"]
+    assert clinibundle("studies", SHARED / folder, "--no-cache").out == block(below) + "\n"
 
 
 @pytest.mark.slow
@@ -197,6 +214,29 @@ def test_a_table_of_fields_has_those_of_its_class(page: Path, path: str) -> None
     assert shown == list(fields)
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [(a, block(below, "yaml")) for page in PAGES for name, a, below in directives(page) if name == "valid"],
+    ids=lambda value: value.rpartition(".")[2] if "." in value.partition("\n")[0] else "",
+)
+def test_a_description_that_is_shown_is_valid(path: str, text: str) -> None:
+    module, _, name = path.rpartition(".")
+    getattr(importlib.import_module(module), name).model_validate(yaml.safe_load(text))
+
+
+def test_every_description_that_is_shown_whole_is_tried() -> None:
+    assert [a.rpartition(".")[2] for page in PAGES for n, a, _ in directives(page) if n == "valid"] == [
+        "DicomDescription", "DicomDescription",
+    ]  # fmt: skip
+
+
+def test_the_facts_of_a_volume_are_those_that_rules_may_ask_for() -> None:
+    from clinibundle.dicom.rules import FACTS
+
+    shown = [name for row in table(ROOT / "docs" / "bundle_author.md", "facts") for name in names_in(row[0])]
+    assert shown == list(FACTS)
+
+
 def test_the_defaults_of_a_rule_are_those_of_its_class() -> None:
     from clinibundle.dicom.rules import Rule
 
@@ -217,8 +257,35 @@ def test_every_kind_of_problem_that_check_knows_is_explained() -> None:
     assert shown == known
 
 
+def explained_checks() -> set[str]:
+    return {name for kind in ("", "volumes") for row in table(CLINIC, "warnings", kind) for name in names_in(row[0])}
+
+
+def checks_that_can_warn(path: Path) -> Iterator[str]:
+    """Names of the checks that a module makes with another status than `passed`, as far as they stand there."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Check"]
+        # A name that is used several times is given to a variable called `name`.
+        named = re.search(r"name(?:, \w+)? = '(\w+)'", ast.unparse(function))
+        for call in calls:
+            found = call.args[0].value if isinstance(call.args[0], ast.Constant) else named and named[1]
+            if found and re.search("'(warning|fixed)'", ast.unparse(call.args[1])):
+                yield found
+
+
+def test_every_check_of_a_picture_that_can_warn_is_explained() -> None:
+    of_outlines = {"read_seg.py", "rtstruct.py", "convert.py"}
+    rooms = [ROOT / "app" / "clinibundle" / room for room in ("dicom", "pictures", "workflows")]
+    files = [file for room in rooms for file in room.glob("*.py") if file.name not in of_outlines]
+    made = {name for file in files for name in checks_that_can_warn(file)}
+    assert {"slice_spacing", "slice_thickness", "units", "padding", "left_out", "laterality"} <= made
+    assert made - explained_checks() == set()
+
+
 def test_checks_that_are_explained_are_made_and_those_of_the_bundle_are_all_explained() -> None:
-    shown = {name for row in table(CLINIC, "warnings") for name in names_in(row[0])}
+    shown = explained_checks()
     bundle = Bundle(find_bundle("lung_xray"))
     of_bundle = {rule.name for rule in bundle.dicom.rules if rule.name != "modality"}
     of_bundle |= {limit.name for limit in bundle.measure.limits}
@@ -230,6 +297,23 @@ def test_checks_that_are_explained_are_made_and_those_of_the_bundle_are_all_expl
     }
     assert shown - of_bundle <= in_code
     assert of_bundle <= shown
+
+
+def test_tolerances_are_those_of_the_gate_and_all_of_them() -> None:
+    shown = {names_in(name)[0]: value for name, value, _ in table(CLINIC, "tolerances")}
+    held = {
+        name: " to ".join(f"{side:g}" for side in value) if isinstance(value, tuple) else f"{value:g}"
+        for name, value in own_values(gate).items()
+        if not name.startswith("_")
+    }
+    assert shown == held
+
+
+def own_values(module: ModuleType) -> dict[str, Any]:
+    """What a module assigns by name, without what it imports."""
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    names = [t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)]
+    return {name: getattr(module, name) for name in names}
 
 
 def test_the_floors_are_those_that_are_held() -> None:
@@ -371,13 +455,6 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "value", "_"), table(CLINIC, "tolerances"), ids=lambda cell: cell[:30])
-def test_a_tolerance_is_that_of_the_gate(name: str, value: str, _: str) -> None:
-    from clinibundle.dicom import gate
-
-    assert getattr(gate, name.strip("`")) == float(value)
-
-
 @pytest.mark.parametrize(("given", "sentence", "code"), table(CLINIC, "refusals"), ids=lambda cell: cell[:40])
 def test_a_refusal_that_is_quoted_really_occurs(
     given: str, sentence: str, code: str, film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -395,3 +472,108 @@ def test_a_refusal_that_is_quoted_really_occurs(
 
 def test_every_refusal_that_is_tried_is_quoted() -> None:
     assert [row[0] for row in table(CLINIC, "refusals")] == list(REFUSED)
+
+
+# Refusals of volumes, in a folder called study
+
+
+def slices(change: Callable[[list[Any]], None]) -> Callable[[], str]:
+    """A CT whose slices were changed, left out, or joined by others."""
+
+    def make() -> str:
+        made = ball_series()
+        change(made)
+        save_all(made, Path("study"))
+        return "study"
+
+    return make
+
+
+def ct(**changes: Any) -> Callable[[], str]:
+    def make() -> str:
+        save_ball(Path("study"), **changes)
+        return "study"
+
+    return make
+
+
+def move(x: float, z: float) -> Callable[[list[Any]], None]:
+    return lambda made: setattr(made[5], "ImagePositionPatient", [x, 12.5, z])
+
+
+def turn_one(made: list[Any]) -> None:
+    made[5].ImageOrientationPatient = [0.99985, 0.01745, 0, -0.01745, 0.99985, 0]
+
+
+def in_series_of(made: list[Any], others: list[Any]) -> list[Any]:
+    for other in others:
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            setattr(other, keyword, made[0][keyword].value)
+    return others
+
+
+def another_at_the_place_of_one(made: list[Any]) -> None:
+    (other,) = in_series_of(made, ball_series()[4:5])
+    other.PixelData = bytes(len(other.PixelData))
+    made.append(other)
+
+
+def truncated() -> str:
+    save_ball(Path("study"))
+    path = Path("study/IM0005")
+    path.write_bytes(path.read_bytes()[:-900])
+    return "study"
+
+
+def two_series() -> str:
+    for name in "ab":
+        save_ball(Path("study", name), StudyInstanceUID="1.2.3")
+    return "study"
+
+
+def zip_slip() -> str:
+    with zipfile.ZipFile("study.zip", "w") as archive:
+        archive.writestr("../x", "y")
+    return "study.zip"
+
+
+VOLUMES_REFUSED: dict[str, Callable[[], str]] = {
+    "a missing slice": slices(lambda made: made.pop(5)),
+    "uneven slices": slices(move(-31.0, -126.5)),
+    "a slice that is shifted aside": slices(move(-30.0, -127.5)),
+    "a tilted gantry": ct(affine=axial(shear=(0, 1.0))),
+    "two pictures at one place": slices(another_at_the_place_of_one),
+    "planes that are not parallel": slices(turn_one),
+    "slices without direction": ct(ImageOrientationPatient=None),
+    "slices without place": ct(ImagePositionPatient=None),
+    "no pixel spacing": ct(PixelSpacing=None),
+    "values without rescale": ct(RescaleIntercept=None),
+    "values in another unit": ct(RescaleType="OD"),
+    "a scout alone": ct(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+    "an MR": ct(Modality="MR"),
+    "colour slices": ct(PhotometricInterpretation="PALETTE COLOR"),
+    "a truncated slice": truncated,
+    "pictures of no size": ct(Rows=60_000, Columns=60_000),
+    "two series that fit alike": two_series,
+    "two passes in one series": slices(lambda made: made.extend(in_series_of(made, ball_series(AcquisitionNumber=2)))),
+    "a zip that leads out of its folder": zip_slip,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence", "code"), table(CLINIC, "refusals", "volumes"), ids=lambda cell: cell[:40]
+)
+def test_a_refusal_of_a_volume_that_is_quoted_really_occurs(
+    given: str, sentence: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = Bundle(make_toy_volume_bundle(tmp_path / "toy_ct"))
+    source = Path(VOLUMES_REFUSED[given]())
+    with pytest.raises(ClinibundleError) as refused:
+        segment(bundle, source, Path("out"), SegmentOptions(device="cpu"), Talk(quiet=True))
+    assert re.fullmatch(re.escape(sentence).replace("…", ".+"), str(refused.value)), str(refused.value)
+    assert refused.value.exit_code == int(code)
+
+
+def test_every_refusal_of_a_volume_that_is_tried_is_quoted() -> None:
+    assert [row[0] for row in table(CLINIC, "refusals", "volumes")] == list(VOLUMES_REFUSED)
