@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -22,6 +23,12 @@ settings.register_profile("wander", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # Workers of pytest-xdist share the cores; torch's own threads would only fight.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_uids(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New UIDs are the same in every run of a test, so that what it damages and compresses is the same, too."""
+    monkeypatch.setattr("secrets.randbelow", random.Random(request.node.nodeid).randrange)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import os
 import random
 import warnings
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_pictures_beside_the_films_are_left_out(tmp_path):
 def test_an_empty_folder_holds_nothing(tmp_path):
     index = index_study(tmp_path)
     assert (index.instances, index.skipped) == ((), ())
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_links_to_nothing_are_left_out_and_not_waited_for(tmp_path):
+    save(film(), tmp_path / "film.dcm")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "round").symlink_to(tmp_path)
+    index = index_study(tmp_path)
+    assert names(index) == ["film.dcm"]
+    assert reasons(index) == {"pipe": "it is no ordinary file", "link": "it is no ordinary file"}
 
 
 def test_a_path_with_nothing_at_it_is_refused(tmp_path):

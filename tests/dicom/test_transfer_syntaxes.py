@@ -6,6 +6,7 @@ from made_films import COLUMNS, ROWS, check_of, chest, film, instance, read, sav
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_encoder
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
@@ -144,7 +145,8 @@ def test_a_deflated_film_with_a_damaged_stream_is_left_out(tmp_path):
     made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = save(made, tmp_path / "film", implicit_vr=False, little_endian=True)
     content = bytearray(path.read_bytes())
-    content[500:540] = b"\xff" * 40
+    # The first deflated byte: a block of a type that there is not (RFC 1951, 3.2.3).
+    content[144 + read_file_meta_info(path).FileMetaInformationGroupLength] = 0xFF
     path.write_bytes(content)
     index = index_study(path)
     assert [skipped.reason[:29] for skipped in index.skipped] == ["its deflated data set is dama"]

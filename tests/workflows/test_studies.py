@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -212,9 +213,10 @@ def test_what_a_dicomdir_lists_and_is_not_there_is_told(tmp_path: Path, by: str)
         (lambda p: p.mkdir(), "the folder is empty: expected DICOM files"),
         (lambda p: p.write_text("hello"), "none of the 1 files is a DICOM object; the first, 'x': it is no DICOM file"),
         (lambda p: p.write_bytes(b"PK\x03\x04"), "the zip is damaged"),
+        (os.mkfifo, "is neither a file nor a folder; name one"),
         (lambda p: shutil.rmtree(disc(p) / "PT000000"), "the first, 'listed file 1': the DICOMDIR lists it, and it is"),
     ],
-    ids=["nothing", "empty folder", "text", "damaged zip", "disc without its files"],
+    ids=["nothing", "empty folder", "text", "damaged zip", "pipe", "disc without its files"],
 )
 def test_where_nothing_is_dicom_it_is_refused(tmp_path: Path, make: Any, words: str) -> None:
     make(tmp_path / "x")

@@ -167,6 +167,9 @@ def _read_all(files: Sequence[Path], known: Mapping[Path, Walked], advance: Call
 
 
 def _header_or_reason(file: Path) -> Walked | str:
+    if not file.is_file():
+        # Opening a pipe would wait for ever.
+        return "it is no ordinary file"
     try:
         walked = walk_header(file)
         if walked is None:

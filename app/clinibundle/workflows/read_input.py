@@ -58,7 +58,9 @@ def opened(path: Path, talk: Talk) -> Iterator[Path]:
     """
     if not path.exists():
         raise UnreadableInput(f"there is nothing at '{path}'; name a file or folder that exists")
-    if not path.is_file() or not is_zip(path):
+    if not path.is_file() and not path.is_dir():
+        raise UnreadableInput(f"'{path}' is neither a file nor a folder; name one")
+    if path.is_dir() or not is_zip(path):
         yield path
         return
     talk.stage("unpacking the zip")
