@@ -5,8 +5,8 @@ import pytest
 from made_films import COLUMNS, ROWS, check_of, chest, film, instance, read, save, with_pixels
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_encoder
 from pydicom.filereader import read_file_meta_info
+from pydicom.pixels import get_encoder
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
