@@ -136,6 +136,15 @@ def test_a_mistyped_id_in_an_overlay_is_refused_with_its_file(toy_bundle: Path, 
         read_config(toy_bundle, "train", [overlay(tmp_path, "learning_rat: 1\n")])
 
 
+def test_an_overlay_may_bring_an_id_that_it_refers_to_itself(toy_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("rate: 0.25\nlearning_rate: '@rate'\n")
+    parser = read_config(toy_bundle, "train", [tmp_path / "own.yaml"])
+    assert parser.get_parsed_content("learning_rate") == 0.25
+    (tmp_path / "slip.yaml").write_text("ratee: 0.25\nlearning_rate: '@rate'\n")
+    with pytest.raises(UsageError, match="no id 'ratee'"):
+        read_config(toy_bundle, "train", [tmp_path / "slip.yaml"])
+
+
 def test_an_overlay_may_bring_components_and_imports_of_its_own(toy_bundle: Path, tmp_path: Path) -> None:
     text = "math: $import math\nother_loss: {_target_: DiceLoss}\nlearning_rate: $math.pi\n"
     config = read_config(toy_bundle, "train", [overlay(tmp_path, text)])

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import pydoc
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -16,6 +17,7 @@ import yaml
 
 from clinibundle.errors import BundleError, UsageError, did_you_mean
 
+_REFERENCE = re.compile(r"[@%](\w+)")
 # A bundle's configs that overlays are made for.
 _WORKFLOWS = ("train", "evaluate", "inference")
 
@@ -28,9 +30,9 @@ def read_config(
     Args:
         bundle: folder of the bundle; `bundle_root` is set to it, so that it runs from anywhere.
         name: `train`, `evaluate`, `inference`.
-        overlays: files, later ones win; what they set must have a place in one of the bundle's configs, or be a
-            component or import. What has its place in another config only is left out: `hardware/cpu` is for training
-            and inference alike.
+        overlays: files, later ones win; what they set must have a place in one of the bundle's configs, be a component
+            or import, or be referred to by the overlay itself. What has its place in another config only is left out:
+            `hardware/cpu` is for training and inference alike.
         settings: id to value, as `--set id=value` gives them; each must have a place in this config.
 
     Raises:
@@ -145,7 +147,8 @@ def _put_on(parser: Any, others: Sequence[Any], content: Mapping[str, Any], wher
     for key, value in content.items():
         plain = _plain(key)
         fitting = [one for one in (parser, *others) if _has_place(one, plain)]
-        if not fitting and _brings_a_part(value, plain) and _may_grow(parser, plain):
+        brings = _brings_a_part(value, plain) or plain in _referred_to(content)
+        if not fitting and brings and _may_grow(parser, plain):
             fitting = [parser]
         if not fitting:
             raise _no_such_id(where, plain, [parser, *others])
@@ -189,6 +192,19 @@ def _arguments(parser: Any, component: str) -> set[str] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
     return {*parameters, *ConfigComponent.non_arg_keys}
+
+
+def _referred_to(content: Mapping[str, Any]) -> set[str]:
+    """Ids that an overlay's own values refer to as `@id` or `%id`: those it may bring, as they are no slips."""
+    return {found for text in _strings(content) for found in _REFERENCE.findall(text)}
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
 
 
 def _may_grow(parser: Any, plain: str) -> bool:
