@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from clinibundle.dicom.codes import MeasurementTable, Segment
 from clinibundle.dicom.rules import DicomWishes
 from clinibundle.errors import BundleError, did_you_mean
 from clinibundle.files import sha256_of
-from clinibundle.measure.regions import Finding, Limit
+from clinibundle.measure.quality import LearntRange, Organ
+from clinibundle.measure.regions import Finding, Lesions, Limit
+from clinibundle.metrics.lesions import HitRule
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -75,14 +77,29 @@ class DicomDescription(DicomWishes):
 
 
 class MeasureDescription(BaseModel):
-    """`configs/measure.yaml`: what is measured, what is doubtful, how the bundle is evaluated."""
+    """`configs/measure.yaml`: what is measured, what is doubtful, how the bundle is evaluated.
+
+    Attributes:
+        hit: when a lesion counts as found. By default an IoU of 1/10, at which detectors of objects in volumes are
+            usually compared (Baumgartner et al., nnDetection, MICCAI 2021, arXiv:2106.00817).
+        surface_tolerance_mm: of the surface Dice of volumes with lesions.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     findings: list[Finding]
     limits: list[Limit] = []
+    learnt: list[LearntRange] = []
+    organ: Organ | None = None
     metrics: list[str] = ["dice"]
     also_compare: dict[str, str] = {}
+    hit: HitRule = HitRule("iou", 0.1)
+    surface_tolerance_mm: float = Field(2.0, ge=0, allow_inf_nan=False)
+
+    @property
+    def lesions(self) -> Lesions | None:
+        """How an evaluation tells the foreground apart: as the first finding that has lesions; None without one."""
+        return next((finding.lesions for finding in self.findings if finding.lesions is not None), None)
 
     @field_validator("metrics")
     @classmethod

@@ -26,6 +26,18 @@ class Sides(BaseModel):
     patient_left: str
 
 
+class Lesions(BaseModel):
+    """That a label of a volume consists of lesions, which are measured one by one.
+
+    Attributes:
+        minimum_volume_ml: what is smaller is no lesion.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    minimum_volume_ml: float = 0.0
+
+
 class Finding(BaseModel):
     """What is measured of a label: an entry of a bundle's `configs/measure.yaml`."""
 
@@ -34,6 +46,7 @@ class Finding(BaseModel):
     label: int
     name: str
     sides: Sides | None = None
+    lesions: Lesions | None = None
 
 
 class Limit(BaseModel):
@@ -43,7 +56,7 @@ class Limit(BaseModel):
 
     name: str
     finding: str
-    key: Literal["fraction", "confidence", "voxels", "area_mm2"]
+    key: Literal["fraction", "confidence", "voxels", "area_mm2", "volume_ml", "mean_hu"]
     min: float | None = None
     max: float | None = None
     detail: str

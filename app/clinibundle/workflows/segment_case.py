@@ -17,12 +17,12 @@ from clinibundle.dicom.read_volume import AIR_HU
 from clinibundle.dicom.straighten import is_sheared, straighten
 from clinibundle.files import write_json
 from clinibundle.measure.regions import check_limits, measure_flat
-from clinibundle.measure.volumes import measure_volume
 from clinibundle.pictures.write import write_label_map
 from clinibundle.report.case_figures import KeyPicture, key_pictures
 from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
 from clinibundle.report.wording import Column
 from clinibundle.volume import Volume
+from clinibundle.workflows.measure_findings import measure_findings
 from clinibundle.workflows.write_objects import AlsoKind, Objects, write_objects
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ def predict_on_source_grid(predictor: Predictor, volume: Volume) -> tuple[Volume
 def _measured(bundle: Bundle, volume: Volume, prediction: Prediction) -> tuple[list[dict[str, Any]], list[Check]]:
     probability = _probability_or_nan(bundle, prediction)
     if prediction.label_map.ndim == 3:
-        values = volume.array if volume.meaning == "hounsfield" else None
-        return measure_volume(prediction.label_map, probability, values, volume.affine_lps, bundle.measure.findings), []
+        return measure_findings(volume, prediction.label_map, probability, bundle.measure)
     right, checks = patient_right_side(volume)
     return measure_flat(prediction.label_map, probability, volume.spacing_mm, bundle.measure.findings, right), checks
 
