@@ -1,0 +1,1 @@
+"""Losses that overlays name by `_target_`."""

@@ -1,0 +1,1 @@
+"""Networks that overlays name by `_target_`."""
