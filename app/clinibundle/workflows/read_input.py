@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from clinibundle.bundle.description import Bundle
 from clinibundle.checks import Check
@@ -24,6 +25,9 @@ from clinibundle.errors import BundleError, UnreadableInput, UnsuitableInput
 from clinibundle.files import short_hash
 from clinibundle.pictures.read import case_name, is_picture, read_picture
 from clinibundle.volume import Volume
+
+# A CT that shows a body, or part of one in air.
+_AIR_AT_MOST_HU = -200
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,31 @@ def _picture_case(path: Path, bundle: Bundle) -> Case:
     def read() -> tuple[Volume, Choice | None]:
         if shown != name:
             raise UnreadableInput(f"the file name '{shown}' has letters in an unknown encoding; rename the file")
-        return read_picture(path, bundle.spatial_dims, bundle.channels), None
+        volume = read_picture(path, bundle.spatial_dims, bundle.channels)
+        wants_hounsfield = bundle.dicom is not None and bundle.dicom.units == "hounsfield"
+        return (taken_as_hounsfield(volume) if wants_hounsfield else volume), None
 
     return Case(shown, read)
+
+
+def taken_as_hounsfield(volume: Volume) -> Volume:
+    """A volume of a file that does not say its units, as a bundle that wants Hounsfield units takes it.
+
+    Raises:
+        UnsuitableInput: if no value is below 0, as in CT stored with an offset.
+    """
+    low, high = round(float(volume.array.min())), round(float(volume.array.max()))
+    if low >= 0:
+        raise UnsuitableInput(
+            f"the values of '{volume.source.case}' run from {low} to {high}; Hounsfield units are expected, in which air "
+            "lies at -1000: subtract the offset that they were stored with"
+        )
+    detail = "the file does not say its units; Hounsfield units are assumed"
+    status: Literal["passed", "warning"] = "passed" if low <= _AIR_AT_MOST_HU else "warning"
+    if status == "warning":
+        detail += f", though no air is seen (lowest value {low})"
+    check = Check("hounsfield_units", status, [low, high], None, detail)
+    return replace(volume, meaning="hounsfield").with_checks(check)
 
 
 def _dicom_case(name: str, index: Index, wishes: DicomWishes, options: DicomOptions) -> Case:
