@@ -22,6 +22,10 @@ LOAD_BOTH = [
 INFERER = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64], "sw_batch_size": 2, "overlap": 0.25}
 SOFTMAX = {"_target_": "Activationsd", "keys": "pred", "softmax": True}
 ARGMAX = {"_target_": "AsDiscreted", "keys": "pred", "argmax": True}
+LEAVE_PROBABILITY = [
+    {"_target_": "SplitDimd", "keys": "pred", "output_postfixes": ["background", "bright"]},
+    {"_target_": "CopyItemsd", "keys": "pred_bright", "names": "probability"},
+]
 DEVICE = "$torch.device('cpu')"
 
 
@@ -160,6 +164,11 @@ def make_toy_volume_bundle(root: Path, threshold_hu: float = 0.0) -> Path:
     inference["preprocessing"]["transforms"] = LOAD[:2]
     inference["inferer"] = {**INFERER, "roi_size": [64, 64, 64]}
     (configs / "inference.yaml").write_text(yaml.safe_dump(inference, sort_keys=False))
+    evaluate = yaml.safe_load((configs / "evaluate.yaml").read_text())
+    evaluate |= {"network_def": inference["network_def"], "inferer": inference["inferer"]}
+    evaluate["dataset"]["transform"]["transforms"] = LOAD_BOTH[:2]
+    evaluate["postprocessing"]["transforms"] = [SOFTMAX, *LEAVE_PROBABILITY, ARGMAX]
+    (configs / "evaluate.yaml").write_text(yaml.safe_dump(evaluate, sort_keys=False))
     dicom = yaml.safe_load((configs / "dicom.yaml").read_text())
     dicom |= {"object": "volume", "units": "hounsfield", "rules": VOLUME_RULES}
     (configs / "dicom.yaml").write_text(yaml.safe_dump(dicom, sort_keys=False))

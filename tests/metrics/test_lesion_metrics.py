@@ -79,8 +79,8 @@ def test_a_tiny_scan_has_the_values_found_by_hand():
     assert lesion_metrics(predicted, truth, voxel_ml=0.5, rule=HitRule("iou", 0.6)) == {
         "true_lesions": 3,
         "predicted_lesions": 4,
-        "hits": 2,
-        "missed": 1,
+        "found_lesions": 2,
+        "missed_lesions": 1,
         "false_finds": 2,
         "lesion_sensitivity": 2 / 3,
         "lesion_ppv": 2 / 4,
@@ -173,8 +173,8 @@ def test_scans_without_lesions_follow_the_rule(predicted, truth, sensitivity, pp
 def test_every_value_is_finite_or_none_and_the_counts_add_up(scan, rule, voxel_ml):
     metrics = lesion_metrics(*scan, voxel_ml, rule)
     json.dumps(metrics, allow_nan=False)
-    assert metrics["hits"] + metrics["missed"] == metrics["true_lesions"]
-    assert metrics["hits"] + metrics["false_finds"] == metrics["predicted_lesions"]
+    assert metrics["found_lesions"] + metrics["missed_lesions"] == metrics["true_lesions"]
+    assert metrics["found_lesions"] + metrics["false_finds"] == metrics["predicted_lesions"]
     error = ((scan[0] > 0).sum() - float((scan[1] > 0).sum())) * voxel_ml
     assert metrics["volume_error_ml"] == pytest.approx(error)
     assert metrics["absolute_volume_error_ml"] == abs(metrics["volume_error_ml"])

@@ -43,7 +43,9 @@ def evaluate(
     from clinibundle.bundle.configs import parse_settings
     from clinibundle.bundle.description import Bundle
     from clinibundle.bundle.find import find_bundle, find_overlay
+    from clinibundle.report.wording import count_text
     from clinibundle.workflows.evaluate import evaluate as run
+    from clinibundle.workflows.evaluate.summary import further_figures
 
     talk = Talk(quiet, verbose)
     found = Bundle(find_bundle(bundle))
@@ -59,6 +61,11 @@ def evaluate(
     else:
         rows = [[name, v["mean"], v["std"], *v["ci95"], v["n"]] for name, v in content["summary"].items()]
         talk.table(["metric", "mean", "std", "95 % from", "to", "cases"], rows)
+        further = [
+            [one.name, one.value, *(one.ci95 or (None, None)), count_text(one.n, one.of)]
+            for one in further_figures(content)
+        ]
+        talk.table(["beside the means over all cases", "value", "95 % from", "to", "of"], further)
         talk.result(
             f"{content['cases']} cases, {content['missed']} missed, {len(content['refused'])} could not be read"
         )

@@ -94,7 +94,7 @@ def label_lesions(
     parts, count = ndimage.label(mask[box], _BY_FACE_EDGE_OR_CORNER)
     voxels = np.bincount(parts[mask[box]], minlength=count + 1)[1:]
     by_size = np.argsort(-voxels, kind="stable")
-    kept = by_size[voxels[by_size] >= minimum_volume_ml / _voxel_ml(affine_lps) - _ROUNDING]
+    kept = by_size[voxels[by_size] >= minimum_volume_ml / voxel_volume_ml(affine_lps) - _ROUNDING]
     kind = np.uint16 if len(kept) <= np.iinfo(np.uint16).max else np.uint32
     number_of_part = np.zeros(count + 1, kind)
     number_of_part[kept + 1] = np.arange(1, len(kept) + 1)
@@ -114,7 +114,7 @@ def lesions_of(label_map: NDArray[np.integer[Any]], affine_lps: NDArray[np.float
         ValueError: if the label map has not three axes.
     """
     _require_volume(label_map)
-    voxel_ml = _voxel_ml(affine_lps)
+    voxel_ml = voxel_volume_ml(affine_lps)
     lesions = []
     for number, box in enumerate(ndimage.find_objects(label_map), start=1):
         if box is None:
@@ -181,6 +181,11 @@ def measure_lesions(
     return rows
 
 
+def voxel_volume_ml(affine_lps: NDArray[np.float64]) -> float:
+    """Volume of a voxel, rightly of a sheared grid too: the determinant."""
+    return abs(float(np.linalg.det(affine_lps[:3, :3]))) / _MM3_PER_ML
+
+
 def _axial_diameters(lesion: Lesion, affine_lps: NDArray[np.float64]) -> dict[str, Any]:
     spacing = spacing_of(affine_lps)
     across_slices = int(np.argmax(np.abs(affine_lps[2, :3]) / spacing))
@@ -195,10 +200,6 @@ def _axial_diameters(lesion: Lesion, affine_lps: NDArray[np.float64]) -> dict[st
         facts[f"{key}_ends_voxel"] = [_rounded(end) for end in ends]
         facts[f"{key}_ends_lps_mm"] = [_rounded(to_patient_mm(affine_lps, end)) for end in ends]
     return facts
-
-
-def _voxel_ml(affine_lps: NDArray[np.float64]) -> float:
-    return abs(float(np.linalg.det(affine_lps[:3, :3]))) / _MM3_PER_ML
 
 
 def _mean_or_none(values: NDArray[Any]) -> float | None:

@@ -1,6 +1,7 @@
 """How well one predicted mask agrees with the true one.
 
-The rule for empty masks, for all bundles and stated here alone (`agreement_where_empty` is its code):
+The rule for empty masks, for all bundles and stated here alone (`agreement_where_empty` and, for overlaps alone,
+`Counts.ratios` are its code):
 
     prediction  truth   dice, iou   hd95
     empty       empty   1           0
@@ -38,6 +39,39 @@ from clinibundle.errors import DataFolderError
 Mask = NDArray[np.bool_]
 
 
+class Counts(NamedTuple):
+    """The numbers of true and false, positive and negative pixels: of one case, or of several added up."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there was something to find."""
+        return self.tp + self.fn > 0
+
+    @property
+    def has_finding(self) -> bool:
+        """Whether something was found."""
+        return self.tp + self.fp > 0
+
+    def ratios(self) -> dict[str, float | None]:
+        """`dice, iou, accuracy, sensitivity, specificity, ppv, npv`, by this module's formulas and its rule."""
+        tp, fp, fn, tn = self
+        found_or_true = tp + fp + fn
+        return {
+            "dice": 2 * tp / (tp + found_or_true) if found_or_true else 1.0,
+            "iou": tp / found_or_true if found_or_true else 1.0,
+            "accuracy": _ratio(tp + tn, sum(self)),
+            "sensitivity": _ratio(tp, tp + fn),
+            "specificity": _ratio(tn, tn + fp),
+            "ppv": _ratio(tp, tp + fp),
+            "npv": _ratio(tn, tn + fn),
+        }
+
+
 class Agreement(NamedTuple):
     """The metrics that a rule gives a value where a mask is empty: overlaps in [0, 1], hd95 in units of the spacing."""
 
@@ -61,29 +95,29 @@ def binary_metrics(prediction: Mask, truth: Mask, spacing_mm: Sequence[float] | 
     Raises:
         DataFolderError: the masks differ in shape.
     """
-    _require_masks(prediction, truth)
+    ratios = count_pixels(prediction, truth).ratios()
     spacing = _spacing_or_ones(spacing_mm, prediction.ndim)
+    by_rule = agreement_where_empty(prediction, truth, spacing)
+    hd95 = hausdorff_95(prediction, truth, spacing) if by_rule is None else by_rule.hd95
+    return {
+        "dice": ratios.pop("dice"),
+        "iou": ratios.pop("iou"),
+        "hd95_px" if spacing_mm is None else "hd95_mm": hd95,
+        **ratios,
+    }
 
+
+def count_pixels(prediction: Mask, truth: Mask) -> Counts:
+    """Of one case.
+
+    Raises:
+        DataFolderError: the masks differ in shape.
+    """
+    _require_masks(prediction, truth)
     tp = int(np.count_nonzero(prediction & truth))
     fp = int(np.count_nonzero(prediction)) - tp
     fn = int(np.count_nonzero(truth)) - tp
-    tn = prediction.size - tp - fp - fn
-
-    agreement = agreement_where_empty(prediction, truth, spacing) or Agreement(
-        dice=2 * tp / (2 * tp + fp + fn),
-        iou=tp / (tp + fp + fn),
-        hd95=hausdorff_95(prediction, truth, spacing),
-    )
-    return {
-        "dice": agreement.dice,
-        "iou": agreement.iou,
-        "hd95_px" if spacing_mm is None else "hd95_mm": agreement.hd95,
-        "accuracy": _ratio(tp + tn, prediction.size),
-        "sensitivity": _ratio(tp, tp + fn),
-        "specificity": _ratio(tn, tn + fp),
-        "ppv": _ratio(tp, tp + fp),
-        "npv": _ratio(tn, tn + fn),
-    }
+    return Counts(tp, fp, fn, prediction.size - tp - fp - fn)
 
 
 def is_missed(prediction: Mask, truth: Mask) -> bool:

@@ -17,6 +17,9 @@ from clinibundle.metrics.summary import Summary
 FROC_RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
 """False finds per scan at which detectors are usually compared (Setio et al., Med Image Anal 2017;42:1-13)."""
 
+CONFIDENCE_STEPS = tuple(step / 100 for step in range(101))
+"""Thresholds of a confidence between 0 and 1 where the same ones are wanted of every scan."""
+
 
 @dataclass(frozen=True)
 class FrocPoint:

@@ -131,10 +131,10 @@ def lesion_metrics(predicted: LabelMap, truth: LabelMap, voxel_ml: float, rule: 
         rule: what a hit is.
 
     Returns:
-        The counts `true_lesions, predicted_lesions, hits, missed, false_finds`; `lesion_sensitivity`, hits / true
-        lesions; `lesion_ppv`, hits / predicted lesions; and of the volume of all lesions together, predicted less true,
-        `volume_error_ml`, `absolute_volume_error_ml` and `relative_volume_error` (in parts of the true volume). None
-        where a ratio has no meaning.
+        The counts `true_lesions, predicted_lesions, found_lesions, missed_lesions, false_finds`, of which those found
+        are the hits; `lesion_sensitivity`, hits / true lesions; `lesion_ppv`, hits / predicted lesions; and of the
+        volume of all lesions together, predicted less true, `volume_error_ml`, `absolute_volume_error_ml` and
+        `relative_volume_error` (in parts of the true volume). None where a ratio has no meaning.
 
     Raises:
         DataFolderError: the label maps differ in shape.
@@ -146,8 +146,8 @@ def lesion_metrics(predicted: LabelMap, truth: LabelMap, voxel_ml: float, rule: 
     return {
         "true_lesions": hits + missed,
         "predicted_lesions": hits + false_finds,
-        "hits": hits,
-        "missed": missed,
+        "found_lesions": hits,
+        "missed_lesions": missed,
         "false_finds": false_finds,
         "lesion_sensitivity": _ratio(hits, hits + missed),
         "lesion_ppv": _ratio(hits, hits + false_finds),

@@ -7,10 +7,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from clinibundle.report.figures import histogram_svg
+from clinibundle.report.figures import histogram_svg, line_chart_svg
 from clinibundle.report.page import Figure, render
 
 _ABOUT_A_CASE = ("case", "group", "fold")
+
+
+@dataclass(frozen=True)
+class FurtherFigure:
+    """A figure over many cases that is no mean of a metric over all of them.
+
+    Attributes:
+        name: what it is, for people.
+        value: None if not known.
+        ci95: low, high; None if there is no interval.
+        n: over how many.
+        of: what those are, such as `lesion`.
+    """
+
+    name: str
+    value: float | None
+    ci95: Sequence[float | None] | None
+    n: int
+    of: str
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,8 @@ class EvaluationReport:
         cases: how many were evaluated.
         missed: how many of these have something to find in which nothing was found.
         summary: metric to its mean, std, ci95 (low, high), median and n, as in metrics.json; the main metric first.
+        further: figures beside it.
+        froc: (false finds per scan, lesion sensitivity) at falling or rising thresholds; empty if not known.
         per_case: rows as in per_case.csv: case, group, fold, every metric, seconds.
         refused: (case, reason) of those that could not be evaluated.
         worst: pictures of the worst cases.
@@ -46,6 +67,8 @@ class EvaluationReport:
     missed: int
     summary: Mapping[str, Mapping[str, Any]]
     per_case: Sequence[Mapping[str, Any]]
+    further: Sequence[FurtherFigure] = ()
+    froc: Sequence[tuple[float, float]] = ()
     refused: Sequence[tuple[str, str]] = ()
     worst: Sequence[Figure] = ()
     notes: Sequence[str] = ()
@@ -64,6 +87,7 @@ def render_evaluation_report(report: EvaluationReport) -> str:
         columns=list(dict.fromkeys(key for row in report.per_case for key in row)),
         text_columns=_ABOUT_A_CASE,
         histogram=histogram_svg(values, main) if main and values else None,
+        froc=_froc_svg(report.froc) if report.froc else None,
     )
 
 
@@ -82,6 +106,10 @@ def goodness(row: Mapping[str, Any], metric: str, lower_is_better: bool = False)
     if not _known(value):
         return -math.inf
     return -float(value) if lower_is_better else float(value)
+
+
+def _froc_svg(points: Sequence[tuple[float, float]]) -> str:
+    return line_chart_svg({"FROC": points}, "false finds per scan", "lesion sensitivity", (0.0, 1.0))
 
 
 def _known(value: Any) -> TypeGuard[float]:
