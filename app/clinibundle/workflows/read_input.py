@@ -158,8 +158,8 @@ def taken_as_hounsfield(volume: Volume) -> Volume:
     low, high = round(float(volume.array.min())), round(float(volume.array.max()))
     if low >= 0:
         raise UnsuitableInput(
-            f"the values of '{volume.source.case}' run from {low} to {high}; Hounsfield units are expected, in which air "
-            "lies at -1000: subtract the offset that they were stored with"
+            f"the values of '{volume.source.case}' run from {low} to {high}; Hounsfield units are expected, in which "
+            "air lies at -1000: subtract the offset that they were stored with"
         )
     detail = "the file does not say its units; Hounsfield units are assumed"
     status: Literal["passed", "warning"] = "passed" if low <= _AIR_AT_MOST_HU else "warning"
