@@ -108,6 +108,7 @@ def _configs() -> dict[str, object]:
         "train": {
             "pathlib": "$import pathlib",
             "shutil": "$import shutil",
+            "torch": "$import torch",
             "bundle_root": ".",
             "dataset_dir": "data",
             "output_dir": "runs",
@@ -116,10 +117,11 @@ def _configs() -> dict[str, object]:
             "device": DEVICE,
             "epochs": 1,
             "learning_rate": 0.1,
+            "learnt": "$torch.load(@bundle_root + '/models/model.pt')",
             "initialize": ["$pathlib.Path(@run_dir).mkdir(parents=True, exist_ok=True)"],
             "training": [
                 "$shutil.copy(@bundle_root + '/models/model.pt', @run_dir + '/model.pt')",
-                "$shutil.copy(@run_dir + '/model.pt', @run_dir + '/checkpoint_epoch=' + str(@epochs) + '.pt')",
+                "$torch.save({'model': @learnt}, @run_dir + '/checkpoint_epoch=' + str(@epochs) + '.pt')",
             ],
         },
         "dicom": {

@@ -308,3 +308,48 @@ def test_of_all_cases_only_the_worst_are_kept_and_of_those_one_slice(tmp_path: P
     assert len(worst.figures()) == 6
     assert max(case.labels.nbytes for case in worst._worst) == SHAPE[0] * SHAPE[1]
     assert all(case.labels.base is None for case in worst._worst)
+
+
+def test_out_of_fold_each_case_is_measured_with_its_own_folds_weights(bundle: Bundle, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    rows = []
+    for fold in range(3):
+        name = f"scan{fold}.nii.gz"
+        for kind, values in (("images", volume(x12y3z12=20)), ("labels", (volume(x12y3z12=20) > 0).astype(np.uint8))):
+            (data / kind).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, RAS), data / kind / name)
+        rows.append({"image": f"images/{name}", "label": f"labels/{name}", "fold": fold, "group": f"p{fold}"})
+    (data / "datalist.json").write_text(json.dumps({"training": rows}))
+    right = torch.load(bundle.weights, weights_only=True)
+    # Blind: whatever it sees is background.
+    blind = {name: torch.zeros_like(tensor) for name, tensor in right.items()}
+    blind["bias"][0] = 10
+    torch.save(blind, tmp_path / "blind.pt")
+    weights = {0: bundle.weights, 2: tmp_path / "blind.pt"}
+    content = evaluate(bundle, data, tmp_path / "out", [], {}, "cpu", False, Talk(quiet=True), weights)
+    with (tmp_path / "out" / "per_case.csv").open() as stream:
+        found = {row["case"]: float(row["dice"]) for row in csv.DictReader(stream)}
+    # Of fold 1 there are no weights.
+    assert found == {"scan0": 1.0, "scan2": 0.0}
+    assert set(content["weights_sha256"]) == {"0", "2"} and content["missed"] == 1
+    assert content["fold"] == "each by its own weights (0, 2)"
+
+
+def test_fold_weights_of_folds_that_no_case_is_in_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(volume(x12y3z12=20), RAS), data / kind / "scan.nii.gz")
+    (data / "datalist.json").write_text(
+        json.dumps({"training": [{"image": "images/scan.nii.gz", "label": "labels/scan.nii.gz", "fold": 1}]})
+    )
+    with pytest.raises(DataFolderError, match=r"is in the folds \[4\]"):
+        evaluate(bundle, data, tmp_path / "out", [], {}, "cpu", False, Talk(quiet=True), {4: bundle.weights})
+
+
+def test_a_fold_without_its_weights_is_wrong_usage(clinibundle: Program, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    ran = clinibundle(
+        "evaluate", bundle.root, "--dataset-dir", tmp_path / "data", "-o", tmp_path / "out", "--fold-weights", "zero"
+    )
+    assert ran.code == 2 and "expected FOLD=PATH" in ran.err

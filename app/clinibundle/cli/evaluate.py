@@ -20,6 +20,7 @@ from clinibundle.cli.options import (
     Verbose,
 )
 from clinibundle.console import Talk
+from clinibundle.errors import UsageError
 
 
 def evaluate(
@@ -28,6 +29,14 @@ def evaluate(
     output_dir: OutputDir,
     fold: Annotated[int | None, typer.Option("--fold", help="Only cases of this fold.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Instead of the bundle's models/model.pt.")] = None,
+    fold_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fold-weights",
+            metavar="FOLD=PATH",
+            help="Weights that were learnt without this fold, which its cases are measured with; repeatable.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     overlay: Overlay = None,
     setting: Setting = None,
@@ -55,7 +64,8 @@ def evaluate(
     if weights is not None:
         settings["weights"] = str(weights.resolve())
     overlays = [find_overlay(name, found.root) for name in overlay or []]
-    content = run(found, dataset_dir, output_dir, overlays, settings, device, overwrite, talk)
+    by_fold = _by_fold(fold_weights or [])
+    content = run(found, dataset_dir, output_dir, overlays, settings, device, overwrite, talk, by_fold)
     if as_json:
         talk.json(content)
     else:
@@ -71,3 +81,18 @@ def evaluate(
         )
     if content["refused"]:
         raise typer.Exit(1)
+
+
+def _by_fold(pairs: list[str]) -> dict[int, Path]:
+    """`0=a.pt` and the like as a mapping.
+
+    Raises:
+        UsageError: if a pair has another form.
+    """
+    found: dict[int, Path] = {}
+    for pair in pairs:
+        fold, equals, path = pair.partition("=")
+        if not equals or not fold.isdigit() or not path:
+            raise UsageError(f"--fold-weights '{pair}': expected FOLD=PATH, as in 0=runs/fold_0/last.pt")
+        found[int(fold)] = Path(path)
+    return found

@@ -9,7 +9,7 @@ import torch
 from monai.losses import DeepSupervisionLoss
 
 
-class StackedDeepSupervisionLoss(DeepSupervisionLoss):
+class StackedDeepSupervisionLoss(DeepSupervisionLoss):  # type: ignore[misc]
     """MONAI's loss, for answers of (batch, answers, channels, ...) as well; a single answer is judged as it is."""
 
     def forward(self, input: torch.Tensor | list[torch.Tensor], target: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from functools import wraps
@@ -137,14 +137,26 @@ def newest_checkpoint(runs: Path) -> Path:
     Raises:
         UsageError: if there is none.
     """
-    checkpoints = (path for path in runs.glob("*/checkpoint_epoch=*.pt") if _CHECKPOINT.search(path.name))
-    # torch writes zip files, whose directory comes last.
-    found = [path for path in checkpoints if zipfile.is_zipfile(path)]
+    found = list(_whole_ones(runs.glob("*/checkpoint_epoch=*.pt")))
     if not found:
         raise UsageError(f"no run to resume below '{runs}'; leave out --resume to start one, or name --output-dir")
     # By time and not by name: folders may be called anything. Where times are equal, as in copies, the name decides.
     newest_run = max(found, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
-    return max((p for p in found if p.parent == newest_run), key=lambda p: int(_CHECKPOINT.findall(p.name)[0]))
+    return max((path for path in found if path.parent == newest_run), key=_epoch_of)
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """The last epoch's whole checkpoint of one run; None if there is none."""
+    return max(_whole_ones(run_dir.glob("checkpoint_epoch=*.pt")), key=_epoch_of, default=None)
+
+
+def _whole_ones(checkpoints: Iterable[Path]) -> Iterator[Path]:
+    # torch writes zip files, whose directory comes last.
+    return (path for path in checkpoints if _CHECKPOINT.search(path.name) and zipfile.is_zipfile(path))
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    return int(_CHECKPOINT.findall(checkpoint.name)[0])
 
 
 def refuse_problems(bundle: Bundle, dataset_dir: Path, talk: Talk) -> None:

@@ -33,7 +33,7 @@ from clinibundle.workflows.record import shown_overlay, shown_path
 __all__ = ["evaluate"]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what the command can be told
     bundle: Bundle,
     dataset_dir: Path,
     output_dir: Path,
@@ -42,6 +42,7 @@ def evaluate(
     device: str,
     overwrite: bool,
     talk: Talk,
+    weights_by_fold: Mapping[int, Path] | None = None,
 ) -> dict[str, Any]:
     """Measures a bundle on labelled data; metrics.json, per_case.csv and report.html appear whole or not at all.
 
@@ -55,6 +56,8 @@ def evaluate(
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overwrite: replace an output folder that is not empty.
         talk: told what happens.
+        weights_by_fold: for figures out of fold: of each fold the weights that were learnt without it; only cases of
+            these folds are measured.
 
     Returns:
         The content of metrics.json.
@@ -70,13 +73,16 @@ def evaluate(
     refuse_full_directory(output_dir, overwrite)
     facts = facts_by_picture(dataset_dir)
     talk.stage(f"loading {bundle.name} {bundle.metadata.version}")
-    run = Evaluation(bundle, dataset_dir, overlays, settings, device)
+    run = Evaluation(bundle, dataset_dir, overlays, settings, device, weights_by_fold or {})
     measured: list[Measured] = []
     refused: list[tuple[str, str]] = []
     worst = WorstCases(bundle.metadata.main_metric, bundle.lower_is_better, bundle.report.window)
     with talk.progress("measuring", len(run.rows)) as advance:
         for case, files in zip(case_names(run.rows, dataset_dir), run.rows, strict=True):
             known = facts.get(str(Path(files["image"]).resolve()), {})
+            if not run.knows(known):
+                advance()
+                continue
             try:
                 numbers, masks = run.measure(case, files, known)
                 measured.append(numbers)
@@ -87,6 +93,8 @@ def evaluate(
                 refused.append((case, reason))
                 talk.refusal(f"{case}: {reason}")
             advance()
+    if not measured and not refused:
+        raise DataFolderError(f"no case of '{dataset_dir}' is in the folds {sorted(weights_by_fold or {})}")
     if not measured:
         raise DataFolderError(f"none of the {len(refused)} cases could be measured; the first: {refused[0][1]}")
     content = {
@@ -94,7 +102,9 @@ def evaluate(
         "version": bundle.metadata.version,
         "weights_sha256": run.weights_sha256,
         "dataset": dataset_dir.resolve().name,
-        "fold": run.fold,
+        "fold": run.fold
+        if not weights_by_fold
+        else f"each by its own weights ({', '.join(map(str, sorted(weights_by_fold)))})",
         "overlays": [shown_overlay(overlay, bundle.root) for overlay in overlays],
         "settings": {key: shown_path(value) if key == "weights" else value for key, value in settings.items()},
         "cases": len(measured),

@@ -87,17 +87,29 @@ class Evaluation:
         overlays: configs put on top, later ones win.
         settings: single ids put on top of those.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        weights_by_fold: for figures out of fold, the weights that were learnt without this fold; empty: one file, as
+            the config has it.
+
+    Attributes:
+        rows: of the config's data set.
+        weights_sha256: of the one file, or of each fold's.
 
     Raises:
         BundleError: if the config or the weights cannot be used.
     """
 
     def __init__(
-        self, bundle: Bundle, dataset_dir: Path, overlays: Sequence[Path], settings: Mapping[str, Any], device: str
+        self,
+        bundle: Bundle,
+        dataset_dir: Path,
+        overlays: Sequence[Path],
+        settings: Mapping[str, Any],
+        device: str,
+        weights_by_fold: Mapping[int, Path],
     ) -> None:
-        from clinibundle.bundle.predict import load_weights, pick_device
+        from clinibundle.bundle.predict import pick_device
 
-        self._measure = bundle.measure
+        self._measure, self._bundle_name = bundle.measure, bundle.name
         self.device = pick_device(device)
         # Only evaluation and training may need the bundle's own package; it bears the bundle's name.
         sys.path.insert(0, str(bundle.root))
@@ -115,10 +127,28 @@ class Evaluation:
             self.fold: Any = parser.get_parsed_content("fold") if "fold" in parser else None
         except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
             raise BundleError(f"the evaluation of '{bundle.name}' cannot start: {reason_of(error)}") from error
+        self._weights_by_fold, self._loaded = weights_by_fold, Path()
+        for path in weights_by_fold.values() or [weights]:
+            self._load(path)
+        self.weights_sha256: str | dict[str, str] = (
+            {str(fold): sha256_of(path) for fold, path in weights_by_fold.items()}
+            if weights_by_fold
+            else sha256_of(weights)
+        )
+
+    def knows(self, known: Mapping[str, Any]) -> bool:
+        """Whether there are weights for a case, by its row of datalist.json."""
+        return not self._weights_by_fold or known.get("fold") in self._weights_by_fold
+
+    def _load(self, weights: Path) -> None:
+        from clinibundle.bundle.predict import load_weights
+
+        if weights == self._loaded:
+            return
         if not weights.is_file():
             raise BundleError(f"there are no weights at '{weights}'; train the bundle, or name them with --weights")
-        load_weights(self._network, weights, bundle.name)
-        self.weights_sha256 = sha256_of(weights)
+        load_weights(self._network, weights, self._bundle_name)
+        self._loaded = weights
 
     def measure(self, case: str, files: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[Measured, Masks]:
         """Runs one case and compares.
@@ -131,6 +161,8 @@ class Evaluation:
         Raises:
             ClinibundleError: if its masks cannot be compared; and whatever MONAI raises of a file that is damaged.
         """
+        if self._weights_by_fold:
+            self._load(self._weights_by_fold[known["fold"]])
         started = time.perf_counter()
         data = self._run(files)
         seconds = time.perf_counter() - started
