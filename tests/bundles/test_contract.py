@@ -205,6 +205,8 @@ def test_plain_monai_trains_resumes_evaluates_and_infers_from_another_folder(
 
     folder = tmp_path / "run"
     small = ["--batch_size", "2", "--val_interval", "1", "--run_dir", str(folder)]
+    if "samples_per_epoch" in read_config(root, "train"):
+        small += ["--samples_per_epoch", "8"]
     first = run("train", "training", data, "--epochs", "1", *small)
     assert progress_lines(first) == ["1/1"]
     resumed = run(
