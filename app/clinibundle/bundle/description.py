@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from clinibundle.bundle.memory import MemoryNeed
 from clinibundle.dicom.codes import MeasurementTable, Segment
 from clinibundle.dicom.rules import DicomWishes
 from clinibundle.errors import BundleError, did_you_mean
@@ -59,6 +60,7 @@ class Metadata(BaseModel):
     description: str
     intended_use: str = ""
     weights_licence: WeightsLicence | None = None
+    memory: MemoryNeed | None = None
     main_metric: str = "dice"
     eval_metrics: dict[str, Any] = {}
     network_data_format: dict[str, dict[str, dict[str, Any]]]

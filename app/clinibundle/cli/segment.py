@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from clinibundle.cli.options import BundleName, Device, Json, OutputDir, Overlay, Overwrite, Quiet, Setting, Verbose
 from clinibundle.console import Talk
+from clinibundle.errors import UsageError
 
 
 class SegKindOption(str, Enum):
@@ -52,6 +54,14 @@ def segment(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
     identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,
+    max_memory: Annotated[
+        float | None,
+        typer.Option(
+            "--max-memory",
+            metavar="GIB",
+            help="Keep within so much memory, looking at a large volume in slabs; by default what is free.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     overlay: Overlay = None,
     setting: Setting = None,
@@ -73,6 +83,8 @@ def segment(
     from clinibundle.workflows.segment import segment as run
 
     talk = Talk(quiet, verbose)
+    if max_memory is not None and not 0 < max_memory < inf:
+        raise UsageError(f"--max-memory {max_memory:g}: expected a number of GiB above 0, as in --max-memory 8")
     found = Bundle(find_bundle(bundle))
     options = SegmentOptions(
         dicom=DicomOptions(series, every_study, correct_tilt),
@@ -84,6 +96,7 @@ def segment(
         device=device,
         overlays=[find_overlay(name, found.root) for name in overlay or []],
         settings=parse_settings(setting or []),
+        max_memory_gib=max_memory,
     )
     outcomes = run(found, source, output_dir, options, talk)
     if as_json:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clinibundle.bundle.description import Bundle
+from clinibundle.bundle.memory import plan_run
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError, UsageError
 from clinibundle.files import (
@@ -43,6 +44,7 @@ class SegmentOptions:
         identified: show in the report who the patient is.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overlays, settings: put on top of the bundle's inference config.
+        max_memory_gib: that the program may hold; None for what the machine has free.
     """
 
     dicom: DicomOptions = field(default_factory=DicomOptions)
@@ -54,6 +56,7 @@ class SegmentOptions:
     device: str = "auto"
     overlays: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    max_memory_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
         volume, choice = cases[0].read()
         say_choice(choice, talk)
         refuse_impossible(bundle, volume, options.also)
+        plan_run(bundle, volume, options.max_memory_gib)
         return [_segment_alone(bundle, volume, choice, output_dir, options, talk)]
 
 
@@ -160,7 +164,7 @@ def _ready(bundle: Bundle, options: SegmentOptions, talk: Talk) -> Predictor:
     talk.stage(f"loading {bundle.name} {bundle.metadata.version}")
     from clinibundle.bundle.predict import Predictor
 
-    predictor = Predictor(bundle, options.device, options.overlays, options.settings)
+    predictor = Predictor(bundle, options.device, options.overlays, options.settings, options.max_memory_gib)
     licence = bundle.metadata.weights_licence
     if licence is not None and not licence.commercial_use:
         talk.warning(f"the weights of {bundle.name} are for non-commercial use only ({licence.name})")

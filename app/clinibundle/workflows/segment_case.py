@@ -82,14 +82,15 @@ def segment_case(
 def predict_on_source_grid(predictor: Predictor, volume: Volume) -> tuple[Volume, Prediction]:
     """The bundle's answer on the volume's own grid; a sheared volume is shown to the bundle straightened."""
     if not is_sheared(volume):
-        return volume, predictor(volume)
+        found = predictor(volume)
+        return volume.with_checks(*found.checks), found
     from clinibundle.bundle.predict import Prediction
 
     outside = AIR_HU if volume.meaning == "hounsfield" else float(volume.array.min())
     straight, plan = straighten(volume, outside)
     found = predictor(straight)
     back = {label: plan.back(values) for label, values in found.probability.items()}
-    return replace(volume, checks=straight.checks), Prediction(plan.back(found.label_map), back)
+    return replace(volume, checks=(*straight.checks, *found.checks)), Prediction(plan.back(found.label_map), back)
 
 
 def _measured(bundle: Bundle, volume: Volume, prediction: Prediction) -> tuple[list[dict[str, Any]], list[Check]]:
@@ -143,7 +144,8 @@ def patient_right_side(volume: Volume) -> tuple[Literal["picture left", "picture
 
 
 def _probability_or_nan(bundle: Bundle, prediction: Prediction) -> dict[int, Any]:
-    nothing = np.full(prediction.label_map.shape, np.nan, dtype=np.float32)
+    # One value for all voxels, without room for each of them.
+    nothing = np.broadcast_to(np.float32(np.nan), prediction.label_map.shape)
     return {f.label: prediction.probability.get(f.label, nothing) for f in bundle.measure.findings}
 
 
