@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -145,6 +145,8 @@ class DataDescription(BaseModel):
         layouts: of sources that `prepare` looks for.
         phantom: what `phantom` makes.
         label_values: sets of values that a label may hold.
+        source_dimensions, source_channels: of pictures or volumes, where they are not those of the network's input, as
+            of volumes that a network sees slice by slice.
         outline_names: patterns such as `GTV*` of the segments and ROIs that `prepare` takes from DICOM objects.
     """
 
@@ -154,6 +156,8 @@ class DataDescription(BaseModel):
     phantom: str | None = None
     label_values: list[list[int]] | None = None
     outline_names: list[str] = []
+    source_dimensions: Literal[2, 3] | None = None
+    source_channels: int | None = None
 
 
 class Bundle:
@@ -229,13 +233,13 @@ class Bundle:
 
     @property
     def spatial_dims(self) -> int:
-        """2 for pictures, 3 for volumes."""
-        return len(self._input["spatial_shape"])
+        """Of what is put in: 2 for pictures, 3 for volumes."""
+        return self.data.source_dimensions or len(self._input["spatial_shape"])
 
     @property
     def channels(self) -> int:
-        """Input channels of the network: 1 grey, 3 colour."""
-        return int(self._input["num_channels"])
+        """Of what is put in: 1 grey, 3 colour."""
+        return self.data.source_channels or int(self._input["num_channels"])
 
     @property
     def _input(self) -> dict[str, Any]:
