@@ -67,3 +67,21 @@ def test_many_findings_are_counted_and_none_is_said():
     many = [{"name": "nucleus"}] * 1200 + [{"name": "debris"}]
     assert finding_sentences(many, []) == ["Nucleus: 1,200 found.", "Debris: 1 found."]
     assert finding_sentences([], [AREA]) == ["Nothing was found: the model marked no part of the picture."]
+
+
+def test_lesions_are_counted_with_all_their_volume_and_the_three_largest_told():
+    volume, longest = Column("volume_ml", "Volume", "ml", ".2f"), Column("d_mm", "Longest diameter", "mm", ".1f")
+    lesions = [
+        {"name": f"tumour {n}", "lesion": n, "voxels": 9, "volume_ml": 1 / n, "d_mm": 30 / n} for n in range(1, 6)
+    ]
+    whole = {"name": "tumour", "voxels": 45, "volume_ml": 2.2833, "lesions": 5}
+    assert finding_sentences([whole, *lesions], [volume, longest]) == [
+        "Tumour: 5 found, volume 2.28 ml in all; the 3 largest follow, all are in the table below.",
+        "Tumour 1: volume 1.00 ml, longest diameter 30.0 mm.",
+        "Tumour 2: volume 0.50 ml, longest diameter 15.0 mm.",
+        "Tumour 3: volume 0.33 ml, longest diameter 10.0 mm.",
+    ]
+    alone = {**whole, "lesions": 1, "volume_ml": 1.0}
+    assert finding_sentences([alone, lesions[0]], [volume])[0] == "Tumour: 1 found, volume 1.00 ml in all."
+    nothing = {"name": "tumour", "voxels": 0, "volume_ml": 0.0, "lesions": 0}
+    assert finding_sentences([nothing], [volume]) == ["Tumour: not found."]

@@ -13,6 +13,7 @@ from clinibundle.errors import BundleError
 NOT_KNOWN = "not known"
 # A width, as in '999999999.1f', would let a received bundle fill the memory.
 _SAFE_FORMAT = re.compile(r"(,?(\.\d)?[dfg%])?")
+_LESIONS_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,29 @@ def count_text(count: int, singular: str, plural: str = "") -> str:
 
 
 def finding_sentences(findings: Sequence[Mapping[str, Any]], columns: Sequence[Column], most: int = 8) -> list[str]:
-    """One sentence per finding, with its first three measurements; if there are more than `most`, one per name."""
+    """One sentence per finding, with its first three measurements; if there are more than `most`, one per name.
+
+    Of a finding that consists of lesions: how many, with its first measurement, and a sentence for each of the first
+    three, which are the largest.
+    """
     if not findings:
         return ["Nothing was found: the model marked no part of the picture."]
+    if any("lesions" in finding for finding in findings):
+        return [sentence for finding in findings for sentence in _about_lesions(finding, columns)]
     if len(findings) > most:
         names = [str(finding["name"]) for finding in findings]
         return [f"{_capital(name)}: {names.count(name):,d} found." for name in dict.fromkeys(names)]
     return [_finding_sentence(finding, columns) for finding in findings]
+
+
+def _about_lesions(finding: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
+    count = finding.get("lesions")
+    if not count:
+        told = "lesion" not in finding or int(finding["lesion"]) <= _LESIONS_TOLD
+        return [_finding_sentence(finding, columns)] if told else []
+    in_all = next((f", {column.phrase(finding[column.key])} in all" for column in columns if column.key in finding), "")
+    rest = f"; the {_LESIONS_TOLD} largest follow, all are in the table below" if count > _LESIONS_TOLD else ""
+    return [f"{_capital(str(finding['name']))}: {count:,d} found{in_all}{rest}."]
 
 
 def _number_text(number: float, number_format: str) -> str:
