@@ -8,7 +8,9 @@ from typing import Any
 
 from clinibundle.checks import Check, Status
 from clinibundle.report.figures import Colour, colour_of
-from clinibundle.report.page import Figure, render
+from clinibundle.report.marks import diameters_of
+from clinibundle.report.page import Figure, own_script, render
+from clinibundle.report.slice_view import SliceView
 from clinibundle.report.wording import Column, finding_sentences
 
 _URGENCY: Sequence[Status] = ("warning", "fixed", "passed")
@@ -47,6 +49,8 @@ class SegmentationReport:
         notices: terms that the reader has to keep, such as those of the weights.
         limits: what the model is known not to do well.
         identified: who the patient is; only when the user asked for it.
+        slice_view: slices of a volume to scroll through.
+        overviews: projections of a volume.
     """
 
     title: str
@@ -68,12 +72,15 @@ class SegmentationReport:
     notices: Sequence[str] = ()
     limits: Sequence[str] = ()
     identified: Mapping[str, str] | None = None
+    slice_view: SliceView | None = None
+    overviews: Sequence[Figure] = ()
 
 
 def render_segmentation_report(report: SegmentationReport) -> str:
     """The report as one HTML page that opens offline."""
     columns = [column for column in report.finding_columns if _anywhere(column.key, report.findings)]
     checks = sorted(report.checks, key=lambda check: _URGENCY.index(check.status))
+    slice_numbers = [_slice_number(finding, report.slice_view) for finding in report.findings]
     return render(
         "segmentation.html",
         report=report,
@@ -84,11 +91,20 @@ def render_segmentation_report(report: SegmentationReport) -> str:
         unknown_notes=_unknown_notes(report, columns),
         swatches=[_swatch(finding, report.colours) for finding in report.findings],
         has_confidence=_anywhere("confidence", report.findings),
+        slice_numbers=slice_numbers,
+        has_slices=any(number is not None for number in slice_numbers),
+        script=own_script("slice_view.js") if report.slice_view else None,
     )
 
 
 def _anywhere(key: str, findings: Sequence[Mapping[str, Any]]) -> bool:
     return any(key in finding for finding in findings)
+
+
+def _slice_number(finding: Mapping[str, Any], view: SliceView | None) -> int | None:
+    """The slice (from 0) of the view in which the finding's diameters are drawn."""
+    diameters = diameters_of(finding)
+    return diameters.slice_across(2) if view and diameters else None
 
 
 def _unknown_notes(report: SegmentationReport, columns: Sequence[Column]) -> list[tuple[str, str]]:

@@ -19,7 +19,9 @@ from clinibundle.files import write_json
 from clinibundle.measure.regions import check_limits, measure_flat
 from clinibundle.pictures.write import write_label_map
 from clinibundle.report.case_figures import KeyPicture, key_pictures
+from clinibundle.report.overview import overviews
 from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
+from clinibundle.report.slice_view import slice_view
 from clinibundle.report.wording import Column
 from clinibundle.volume import Volume
 from clinibundle.workflows.measure_findings import measure_findings
@@ -69,12 +71,14 @@ def segment_case(
     findings, checks = _measured(bundle, volume, prediction)
     volume = volume.with_checks(*checks, *check_limits(findings, bundle.measure.limits))
     write_label_map(folder, prediction.label_map, volume)
-    pictures = key_pictures(volume, prediction.label_map, bundle.report.colours, bundle.report.window)
+    shown = (volume, prediction.label_map, bundle.report.colours, bundle.report.window, findings)
+    pictures = key_pictures(*shown)
     if volume.source.datasets and bundle.dicom is not None:
         case = Objects(volume, prediction, findings, pictures)
         write_objects(folder, bundle, bundle.dicom, case, seg_kind, also)
     write_json(folder / "measurements.json", measurements(bundle, volume, findings))
     report = _report(bundle, volume, choice, pictures, findings, identified)
+    report = replace(report, slice_view=slice_view(*shown), overviews=overviews(*shown))
     (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
     return Segmented(findings, volume.checks)
 
