@@ -3,9 +3,11 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from clinibundle.bundle.description import Bundle
 from clinibundle.dicom.outlines import Grid
@@ -14,7 +16,7 @@ from clinibundle.errors import OutputError, UnsuitableInput
 from clinibundle.workflows.write_objects import Objects, refuse_impossible, write_objects
 from command_line import Program
 from dicom.made_volumes import ct_series, lps_grid, noise, read, save_all
-from toy_bundle import make_toy_bundle
+from toy_bundle import make_toy_bundle, make_toy_volume_bundle
 
 SHAPE = (5, 12, 16)
 
@@ -90,3 +92,18 @@ def test_a_picture_is_refused(bundle, tmp_path, clinibundle: Program):
     picture = tmp_path / "made" / "images" / "phantom-000.png"
     refused = clinibundle("segment", bundle.root, picture, "--output-dir", tmp_path / "no", "--also", "gsps")
     assert (refused.code, "--also gsps needs DICOM pictures" in refused.err) == (1, True)
+
+
+def test_a_moving_picture_is_made_of_any_volume_and_of_no_flat_picture(tmp_path: Path, clinibundle: Program) -> None:
+    toy = make_toy_volume_bundle(tmp_path / "toy_ct")
+    values = np.random.default_rng(0).integers(-1000, -900, (16, 12, 5)).astype(np.int16)
+    values[4:9, 3:8, 2] = 300
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "scan.nii.gz")
+    ran = clinibundle("segment", toy, tmp_path / "scan.nii.gz", "-o", tmp_path / "out", "--also", "gif")
+    assert ran.code == 0, ran.err
+    with Image.open(tmp_path / "out" / "slices.gif") as gif:
+        assert gif.n_frames == 5
+    flat = make_toy_bundle(tmp_path / "toy_flat")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)).save(tmp_path / "film.png")
+    refused = clinibundle("segment", flat, tmp_path / "film.png", "-o", tmp_path / "none", "--also", "gif")
+    assert refused.code == 1 and "this is a flat picture" in refused.err and not (tmp_path / "none").exists()

@@ -23,10 +23,11 @@ class SegKindOption(str, Enum):
 
 
 class AlsoOption(str, Enum):
-    """Contours for planning systems, and lines that viewers draw over the pictures."""
+    """Contours for planning systems, lines that viewers draw over the pictures, and a moving picture."""
 
     rtstruct = "rtstruct"
     gsps = "gsps"
+    gif = "gif"
 
 
 def segment(
@@ -50,7 +51,9 @@ def segment(
     ] = SegKindOption.binary,
     also: Annotated[
         list[AlsoOption] | None,
-        typer.Option("--also", help="Write the outline as RTSTRUCT or presentation state as well; repeatable."),
+        typer.Option(
+            "--also", help="The outline as RTSTRUCT, presentation state or GIF as well; repeatable."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
     identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,

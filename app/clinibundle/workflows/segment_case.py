@@ -19,6 +19,7 @@ from clinibundle.files import write_json
 from clinibundle.measure.regions import check_limits, measure_flat
 from clinibundle.pictures.write import write_label_map
 from clinibundle.report.case_figures import KeyPicture, key_pictures
+from clinibundle.report.moving_picture import moving_picture_gif
 from clinibundle.report.overview import overviews
 from clinibundle.report.segmentation import SegmentationReport, SeriesChoice, render_segmentation_report
 from clinibundle.report.slice_view import slice_view
@@ -61,7 +62,7 @@ def segment_case(
         folder: that the results are written into.
         identified: show in the report who the patient is.
         seg_kind: how the DICOM SEG holds the outline.
-        also: further objects that hold the outline.
+        also: further objects that hold the outline, and a moving picture of it.
 
     Raises:
         OutputError: if what was written reads back differently.
@@ -76,6 +77,9 @@ def segment_case(
     if volume.source.datasets and bundle.dicom is not None:
         case = Objects(volume, prediction, findings, pictures)
         write_objects(folder, bundle, bundle.dicom, case, seg_kind, also)
+    if "gif" in also:
+        gif = moving_picture_gif(volume, prediction.label_map, bundle.report.colours, bundle.report.window)
+        (folder / "slices.gif").write_bytes(gif)
     write_json(folder / "measurements.json", measurements(bundle, volume, findings))
     report = _report(bundle, volume, choice, pictures, findings, identified)
     report = replace(report, slice_view=slice_view(*shown), overviews=overviews(*shown))

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from clinibundle.dicom.seg import SegKind
     from clinibundle.dicom.seg_check import SourceGrid
 
-AlsoKind = Literal["rtstruct", "gsps"]
-"""Objects that are written on request: contours for planning systems, lines that a viewer draws over the pictures."""
+AlsoKind = Literal["rtstruct", "gsps", "gif"]
+"""Written on request: contours for planning systems, lines that a viewer draws over the pictures, a moving picture."""
+
+_VOLUME_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ def refuse_impossible(bundle: Bundle, volume: Volume, also: Sequence[AlsoKind]) 
         UnsuitableInput: if the case is no DICOM, or the bundle does not say what its labels are called there.
         OutputError: if the sources are of a kind that an object cannot lie on.
     """
-    if not also:
+    if "gif" in also and len(volume.spatial_shape) != _VOLUME_AXES:
+        raise UnsuitableInput("--also gif shows a volume slice by slice, and this is a flat picture; leave it out")
+    objects = [kind for kind in also if kind != "gif"]
+    if not objects:
         return
     if not volume.source.datasets or bundle.dicom is None:
         raise UnsuitableInput(
-            f"--also {also[0]} needs DICOM pictures and a bundle that says what its labels are called in DICOM "
+            f"--also {objects[0]} needs DICOM pictures and a bundle that says what its labels are called in DICOM "
             "(configs/dicom.yaml); leave it out"
         )
     from clinibundle.dicom.presentation import refuse_unshowable
@@ -103,7 +108,7 @@ def write_objects(
         for picture in case.pictures
     ]
     write_key_images(folder, shown, sources, algorithm)
-    if also:
+    if {"rtstruct", "gsps"} & set(also):
         _write_outlines(folder, bundle, described, label_map, grid, also)
     if described.measurements is not None:
         numbers = {segment.label: number for number, segment in enumerate(described.segments, start=1)}
@@ -123,7 +128,7 @@ def _write_outlines(
     from clinibundle.dicom.rtstruct_out import write_rtstruct
 
     writers = {"rtstruct": write_rtstruct, "gsps": write_gsps}
-    for kind in also:
+    for kind in writers.keys() & set(also):
         path = folder / f"outline_{kind}.dcm"
         writers[kind](path, label_map, grid, described.segments, algorithm_of(bundle), bundle.report.colours)
 
