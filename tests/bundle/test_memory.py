@@ -53,29 +53,31 @@ def foreseen(slices: int, seen: int) -> float:
     return (PROGRAM + 512 * 512 * slices * 3 + max(shown, 512 * 512 * slices * 20)) / GIB
 
 
-def test_a_volume_that_fits_is_looked_at_as_a_whole_and_no_byte_more_is_asked_for(bundle: Bundle) -> None:
-    needed = foreseen(400, 400)
-    plan = plan_run(bundle, volume(), needed + 1e-6)
+def test_few_slices_are_looked_at_as_a_whole_and_no_byte_more_is_asked_for(bundle: Bundle) -> None:
+    needed = foreseen(30, 30)
+    plan = plan_run(bundle, volume(30), needed + 1e-6)
     (check,) = plan.checks
     assert (plan.slabs, check.name, check.status, check.value) == (1, "slabs", "passed", 1)
     assert f"looked at as a whole: about {needed:.2g} GiB are needed" in check.detail
-    assert plan_run(bundle, volume(), needed - 1e-6).slabs == 2
+    assert plan_run(bundle, volume(30), needed - 1e-6).slabs == 2
 
 
-@pytest.mark.parametrize("limit_gib", [2.9, 3.2, 4.0, 4.9])
-def test_slabs_are_as_few_as_fit(bundle: Bundle, limit_gib: float) -> None:
-    count = plan_run(bundle, volume(), limit_gib).slabs
-    fewer = -(-400 // (count - 1))
-    assert foreseen(400, -(-400 // count) + 4) <= limit_gib < foreseen(400, min(400, fewer + 4))
-
-
-def test_the_check_says_why_and_how_large_slabs_are(bundle: Bundle) -> None:
-    (check,) = plan_run(bundle, volume(), 4.0).checks
-    assert re.fullmatch(
-        r"looked at in 2 slabs of up to 200 slices, with 2 more on either side: as a whole 5\.\d GiB would be needed, "
-        r"so about 3\.\d GiB are needed, 4 GiB are allowed \(--max-memory\)",
-        check.detail,
+@pytest.mark.parametrize("limit_gib", [None, 100.0, 4.0, 2.8])
+def test_many_slices_are_cut_alike_however_much_memory_there_is(bundle: Bundle, limit_gib: float | None) -> None:
+    plan = plan_run(bundle, volume(), limit_gib)
+    assert plan.slabs == 13
+    assert plan.checks[0].detail.startswith(
+        "looked at in 13 slabs of up to 31 slices, with 2 more on either side: about 2.7 GiB are needed"
     )
+
+
+@pytest.mark.parametrize("limit_gib", [0.83, 0.9, 1.0, 1.07])
+def test_slabs_are_thinner_where_they_must_be_and_no_more_than_that(bundle: Bundle, limit_gib: float) -> None:
+    plan = plan_run(bundle, volume(60), limit_gib)
+    count = plan.slabs
+    assert count > 2
+    assert foreseen(60, -(-60 // count) + 4) <= limit_gib < foreseen(60, -(-60 // (count - 1)) + 4)
+    assert "thinner than usual to fit" in plan.checks[0].detail
 
 
 def test_slabs_are_cut_along_the_patient_not_along_the_array(bundle: Bundle) -> None:
@@ -100,17 +102,17 @@ def test_a_bundle_that_cannot_be_cut_is_run_on_the_whole_or_refused(tmp_path: Pa
 
 
 def test_without_a_limit_a_fifth_of_what_is_free_is_left(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = foreseen(400, 400)
+    needed = foreseen(30, 30)
     for spare, slabs in ((1e-6, 1), (-1e-6, 2)):
         free = int(((needed + spare) * GIB - PROGRAM) / 0.8)
         monkeypatch.setattr(memory, "free_now", lambda free=free: free)
-        assert plan_run(bundle, volume(), None).slabs == slabs
+        assert plan_run(bundle, volume(30), None).slabs == slabs
     monkeypatch.setattr(memory, "free_now", lambda: GIB)
     with pytest.raises(UnsuitableInput, match=r"1\.3 GiB may be used of what is free"):
         plan_run(bundle, volume(), None)
 
 
-def test_where_nobody_says_what_is_free_the_whole_is_looked_at(bundle: Bundle) -> None:
+def test_where_nobody_says_what_is_free_no_limit_is_kept(bundle: Bundle) -> None:
     (check,) = plan_run(bundle, volume(), None).checks
     assert check.detail.endswith("GiB are needed")
 

@@ -51,9 +51,7 @@ def segment(
     ] = SegKindOption.binary,
     also: Annotated[
         list[AlsoOption] | None,
-        typer.Option(
-            "--also", help="The outline as RTSTRUCT, presentation state or GIF as well; repeatable."
-        ),
+        typer.Option("--also", help="The outline as RTSTRUCT, presentation state or GIF as well; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished; for several cases.")] = False,
     identified: Annotated[bool, typer.Option("--identified", help="Show in the report who the patient is.")] = False,
