@@ -60,7 +60,7 @@ def segment(
         typer.Option(
             "--max-memory",
             metavar="GIB",
-            help="Keep within so much memory, looking at a large volume in slabs; by default what is free.",
+            help="Keep within so much memory, or refuse; four fifths of what is free if not given.",
         ),
     ] = None,
     overwrite: Overwrite = False,
