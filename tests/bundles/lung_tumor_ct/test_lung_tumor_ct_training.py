@@ -24,7 +24,7 @@ RECIPES = ROOT / "configs" / "recipes"
 SIZE, MM = (80, 56, 4), (3.5, 3.5, 3.0)
 SMALL = {
     "batch_size": 2, "samples_per_epoch": 6, "val_interval": 1, "epochs": 2, "fold": 0, "crop_size": 32,
-    "spacing_mm": 3.5, "validate#inferer#roi_size": [80, 64],
+    "spacing_mm": 3.5, "validate#inferer#roi_size": [96, 64],
 }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_two_processes_train_together_and_save_keys_without_a_prefix(chests: Pat
     ]
     command += ["run", "training", "--config_file", "['configs/train.yaml','configs/multi_gpu_train.yaml']"]
     # A store that is not there yet, which both make at once.
-    settings = {**SMALL, "batch_size": 1, "dataset_dir": chests, "run_dir": tmp_path / "run"}
+    settings = {**SMALL, "batch_size": 1, "crop_size": 64, "dataset_dir": chests, "run_dir": tmp_path / "run"}
     settings |= {"store_dir": tmp_path / "store", "device": "$torch.device('cpu')"}
     command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     run = subprocess.run(
