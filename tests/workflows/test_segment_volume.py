@@ -22,6 +22,7 @@ from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError, GeometryError, UnsuitableInput, UsageError
 from clinibundle.workflows.read_input import DicomOptions
 from clinibundle.workflows.segment import SegmentOptions, segment
+from command_line import Program
 from dicom.made_volumes import enhanced, save, save_all
 from made_ball import BALL_HU, PATIENT, RADIUS_MM, axial, ball, ball_series, centre_of, save_ball
 from toy_bundle import make_toy_volume_bundle
@@ -454,3 +455,28 @@ def test_of_several_studies_one_refused_does_not_stop_the_rest(picky: Path, tmp_
     (refused,) = (outcome for outcome in outcomes if outcome.refusal)
     assert not (tmp_path / "out" / refused.case).exists()
     assert "at least 1 slice is missing" in (tmp_path / "out" / "summary.csv").read_text()
+
+
+def test_lesions_are_rows_of_their_own_and_what_has_no_meaning_for_them_all_is_a_dash(
+    tmp_path: Path, clinibundle: Program
+) -> None:
+    root = make_toy_volume_bundle(tmp_path / "toy_ct")
+    changes = {
+        "measure": {"findings": [{"label": 1, "name": "bright", "lesions": {}}]},
+        "report": {"columns": [{"key": "longest_axial_diameter_mm", "heading": "Diameter", "format": ".2f"}]},
+    }
+    for name, values in changes.items():
+        path = root / "configs" / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}, sort_keys=False))
+    scan = np.full((16, 12, 5), -1000, np.int16)
+    scan[2:6, 3:6, 2] = 300
+    scan[10:12, 3:5, 4] = 300
+    nibabel.save(nibabel.Nifti1Image(scan, np.eye(4)), tmp_path / "scan.nii.gz")
+    ran = clinibundle("segment", root, tmp_path / "scan.nii.gz", "-o", tmp_path / "out")
+    lines = [line.split() for line in ran.out.splitlines() if line.startswith("scan")]
+    # From corner to corner of 4 x 3 and of 2 x 2 pixels of a millimetre.
+    assert [line[1:-1] for line in lines] == [["bright", "–"], ["bright", "1", "5.00"], ["bright", "2", "2.83"]]
+    found = json.loads((tmp_path / "out" / "measurements.json").read_text())
+    assert found["findings"][0]["lesions"] == 2
+    # The second lies in the last slice.
+    assert [c["value"] for c in found["checks"] if c["name"] == "lesion_at_border"] == ["bright 2"]

@@ -107,7 +107,7 @@ def segment(
     else:
         columns = found.report.columns
         rows = [
-            [o.case, f["name"], *(value_text(f.get(c.key), c.format) for c in columns), o.warnings]
+            [o.case, f["name"], *(value_text(f[c.key], c.format) if c.key in f else "–" for c in columns), o.warnings]
             for o in outcomes
             for f in o.findings
         ]
