@@ -27,6 +27,7 @@ class Effort:
         enlarged: films are small ones with larger pixels, made in a moment.
         process_turns: starts of each process; 0 starts each once.
         runs: whole runs on a film as well.
+        study, study_turns: size of the CT study (slices, rows, columns), and turns; 0 runs each way once.
     """
 
     training_turns: int
@@ -39,6 +40,8 @@ class Effort:
     enlarged: bool
     process_turns: int
     runs: bool
+    study: tuple[int, int, int]
+    study_turns: int
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def measure_processes(bundle: Path, device: str, film: Path | None, turns: int, 
     if film is not None:
         commands |= _on_a_film(python, clinibundle, bundle, device, film, work)
     peaks: dict[str, list[float]] = {name: [] for name in commands}
-    samples = take_turns({name: partial(_run, commands[name], peaks[name]) for name in commands}, turns)
+    samples = take_turns({name: partial(run_once, commands[name], peaks[name]) for name in commands}, turns)
     # What warming up took is not among the samples, so not among the peaks either.
     memory = {name: values[-len(samples[name]) :] for name, values in peaks.items()}
     measured = [Measured(name, values, "s") for name, values in samples.items()]
@@ -95,7 +95,8 @@ def _on_a_film(
     }
 
 
-def _run(command: Sequence[str], peaks: list[float], _turn: int) -> float:
+def run_once(command: Sequence[str], peaks: list[float], _turn: int) -> float:
+    """Seconds of one process; its peak memory in MiB is added to `peaks`."""
     done = subprocess.run([sys.executable, "-S", str(_ONCE), *command], capture_output=True, text=True, check=True)
     facts = json.loads(done.stdout)
     if facts["status"] != 0:

@@ -217,7 +217,9 @@ class RandScannerd(RandomizableTransform):
             image = torch.nn.functional.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0]
         if self._drawn():
             generator = torch.Generator().manual_seed(int(self.R.randint(2**31 - 1)))
-            image = image + float(self.R.uniform(0, self.noise_hu)) * torch.randn(image.shape, generator=generator)
+            # Copies of one slice have the same noise, as they have when they are looked at.
+            shape = image[:1].shape if row.get("copies") else image.shape
+            image = image + float(self.R.uniform(0, self.noise_hu)) * torch.randn(shape, generator=generator)
         if self._drawn():
             image = image.clamp(max=float(self.R.uniform(*self.clip_hu)))
         row["image"] = image
