@@ -71,6 +71,7 @@ def _configs() -> dict[str, object]:
     return {
         "inference": {
             "bundle_root": ".",
+            "weights": "$@bundle_root + '/models/model.pt'",
             "device": DEVICE,
             "network_def": NETWORK,
             "network": network,

@@ -1,4 +1,4 @@
-"""A whole CT study, from file to result: ours, the bundle through MONAI, and the same network with MONAI's usual steps."""
+"""A whole CT study, from file to result: ours, the bundle through MONAI, and the network with MONAI's usual steps."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def measure_study(bundle: Path, device: str, effort: Effort, work: Path) -> Sect
     size = " x ".join(map(str, reversed(effort.study)))
     how = (
         "A made-up chest as NIfTI, each way a process of its own from its start to its end, reading and writing "
-        "included; `clinibundle segment` also checks, measures and writes a report. MONAI's usual steps are those of its "
-        "model zoo: the same network and resampling, sliding window with its default settings, logits of all classes "
-        "inverted onto the source grid, argmax there."
+        "included; `clinibundle segment` also checks, measures and writes a report. MONAI's usual steps are those of "
+        "its model zoo: the same network and resampling, sliding window with its default settings, logits of all "
+        "classes inverted onto the source grid, argmax there."
     )
     return Section(f"A CT study of {size}, {bundle.name}", how, measured, ratios)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,27 @@ def test_weights_that_hold_code_are_refused_and_not_run(
     assert not (tmp_path / "harmed").exists()
 
 
+def test_a_setting_or_overlay_may_take_other_weights_and_the_answer_says_so(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle, ramp = Bundle(toy_bundle), grey_volume(np.linspace(0, 1, 64 * 64).reshape(64, 64))
+    state = torch.load(bundle.weights, weights_only=True)
+    torch.save({key: torch.zeros_like(value) for key, value in state.items()}, tmp_path / "other.pt")
+    usual = Predictor(bundle, "cpu")(ramp)
+    changed = Predictor(bundle, "cpu", settings={"weights": str(tmp_path / "other.pt")})(ramp)
+    (tmp_path / "other.yaml").write_text(f"weights: {tmp_path / 'other.pt'}\n")
+    overlaid = Predictor(bundle, "cpu", overlays=[tmp_path / "other.yaml"])(ramp)
+    assert usual.label_map.any() and not changed.label_map.any() and not overlaid.label_map.any()
+    assert usual.weights_sha256 == hashlib.sha256(bundle.weights.read_bytes()).hexdigest()
+    assert changed.weights_sha256 == hashlib.sha256((tmp_path / "other.pt").read_bytes()).hexdigest()
+    said = {
+        name: [check.value for check in found.checks if check.name == "inference_config"]
+        for name, found in {"usual": usual, "changed": changed, "overlaid": overlaid}.items()
+    }
+    assert said == {"usual": [], "changed": ["weights"], "overlaid": ["other"]}
+
+
 def test_missing_weights_are_refused(toy_bundle: Path) -> None:
     (toy_bundle / "models" / "model.pt").unlink()
-    with pytest.raises(BundleError, match=r"'toy_bright' has no models/model\.pt"):
+    with pytest.raises(BundleError, match=r"'toy_bright' has no weights at '.*models/model\.pt'"):
         Predictor(Bundle(toy_bundle), "cpu")
 
 

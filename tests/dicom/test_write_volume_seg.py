@@ -389,7 +389,7 @@ def test_a_mask_drawn_on_the_upright_grid_comes_back_within_half_a_pixel(tmp_pat
     def draw(shown):
         seen.append(shown)
         inside = away(shown.affine_lps, shown.array.shape) < RADIUS_MM
-        return Prediction(inside.astype(np.uint8), {1: inside.astype(np.float32)})
+        return Prediction(inside.astype(np.uint8), {1: inside.astype(np.float32)}, "ab" * 32)
 
     same, prediction = predict_on_source_grid(draw, volume)
     assert prediction.label_map.shape == volume.array.shape

@@ -15,7 +15,6 @@ from clinibundle.bundle.memory import MemoryNeed
 from clinibundle.dicom.codes import MeasurementTable, Segment
 from clinibundle.dicom.rules import DicomWishes
 from clinibundle.errors import BundleError, did_you_mean
-from clinibundle.files import sha256_of
 from clinibundle.measure.quality import LearntRange, Organ
 from clinibundle.measure.regions import Finding, Lesions, Limit
 from clinibundle.metrics.lesions import HitRule
@@ -173,20 +172,8 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """models/model.pt.
-
-        Raises:
-            BundleError: if the bundle comes without weights.
-        """
-        path = self.root / "models" / "model.pt"
-        if not path.is_file():
-            raise BundleError(f"the bundle '{self.name}' has no models/model.pt; train it, or get one that has weights")
-        return path
-
-    @cached_property
-    def weights_sha256(self) -> str:
-        """Fingerprint of the weights."""
-        return sha256_of(self.weights)
+        """models/model.pt, which an inference config without an id `weights` takes."""
+        return self.root / "models" / "model.pt"
 
     @cached_property
     def metadata(self) -> Metadata:

@@ -19,6 +19,7 @@ from clinibundle.bundle.memory import plan_run
 from clinibundle.bundle.slabs import Slab, Slabs, affine_of, along, cut, on_square_axes, slabs_of, source_axis
 from clinibundle.checks import Check
 from clinibundle.errors import BundleError, UsageError
+from clinibundle.files import sha256_of
 from clinibundle.geometry import turn_lps_ras
 from clinibundle.volume import Volume
 
@@ -37,11 +38,13 @@ class Prediction:
         label_map: whole numbers, axes as `Volume.array`.
         probability: of each label above 0, same axes, 0 to 1; empty if the bundle leaves none. In 16 bits for volumes
             (off by less than 0.00025), which are large.
+        weights_sha256: fingerprint of the weights that answered.
         checks: what was looked at on the way.
     """
 
     label_map: NDArray[np.integer[Any]]
     probability: Mapping[int, NDArray[np.floating[Any]]]
+    weights_sha256: str
     checks: tuple[Check, ...] = ()
 
 
@@ -51,7 +54,7 @@ class Predictor:
     Args:
         bundle: with weights.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        overlays, settings: put on top of the bundle's inference config.
+        overlays, settings: put on top of the bundle's inference config; its id `weights` says which weights are taken.
         max_memory_gib: that the process may hold; None for what the machine has free.
 
     Raises:
@@ -85,12 +88,19 @@ class Predictor:
             self._postprocessing = parser.get_parsed_content("postprocessing")
             self._whole_objects = parser.get_parsed_content("whole_objects")
             network = parser.get_parsed_content("network_def")
+            weights = Path(parser.get_parsed_content("weights")) if "weights" in parser else bundle.weights
         except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
             raise BundleError(
                 f"the inference config of '{bundle.name}' cannot be built: {_first_line(error)}"
             ) from error
         self._network = network.to(device=self.device, memory_format=_memory_format(network)).eval()
-        load_weights(self._network, bundle.weights, bundle.name)
+        if not weights.is_file():
+            raise BundleError(
+                f"'{bundle.name}' has no weights at '{weights}'; train it, or get one that comes with weights"
+            )
+        load_weights(self._network, weights, bundle.name)
+        self._weights_sha256 = sha256_of(weights)
+        self._checks = _said_of_changes([overlay.stem for overlay in overlays], settings or {})
 
     def __call__(self, volume: Volume) -> Prediction:
         """Runs the bundle on one volume, in slabs where it would not fit into memory and the bundle allows it.
@@ -101,9 +111,9 @@ class Predictor:
         """
         plan = plan_run(self.bundle, volume, self._max_memory_gib)
         if self._slabs is None or volume.array.ndim != 3:
-            return replace(self._answer(volume), checks=plan.checks)
+            return replace(self._answer(volume), checks=(*self._checks, *plan.checks))
         found = self._slab_by_slab(on_square_axes(volume), self._slabs, plan.slabs)
-        return replace(found, checks=plan.checks)
+        return replace(found, checks=(*self._checks, *plan.checks))
 
     def _slab_by_slab(self, volume: Volume, slabs: Slabs, count: int) -> Prediction:
         axis = source_axis(affine_of(volume), slabs.axis)
@@ -115,14 +125,16 @@ class Predictor:
             label: np.concatenate([core.probability[label] for core in cores], axis) for label in cores[0].probability
         }
         self._clean(label_map, affine_of(volume))
-        return Prediction(label_map, probability)
+        return Prediction(label_map, probability, self._weights_sha256)
 
     def _core(self, volume: Volume, axis: int, slab: Slab) -> Prediction:
         """The answer for the core of a slab, copied so that nothing else of the slab stays in memory."""
         found = self._answer(cut(volume, axis, slab.seen))
         core = along(axis, slab.core_in_seen)
         return Prediction(
-            found.label_map[core].copy(), {label: values[core].copy() for label, values in found.probability.items()}
+            found.label_map[core].copy(),
+            {label: values[core].copy() for label, values in found.probability.items()},
+            self._weights_sha256,
         )
 
     def _clean(self, label_map: NDArray[np.integer[Any]], affine_lps: NDArray[np.float64]) -> None:
@@ -152,8 +164,19 @@ class Predictor:
                 "its postprocessing must invert its preprocessing"
             )
         return Prediction(
-            label_map.astype(np.uint8 if label_map.max(initial=0) < 256 else np.uint16), _probabilities(data)
+            label_map.astype(np.uint8 if label_map.max(initial=0) < 256 else np.uint16),
+            _probabilities(data),
+            self._weights_sha256,
         )
+
+
+def _said_of_changes(overlays: Sequence[str], settings: Mapping[str, Any]) -> tuple[Check, ...]:
+    """What makes this run another one than that of the model card; values may hold paths and are not told."""
+    changes = [*overlays, *settings]
+    if not changes:
+        return ()
+    text = "the bundle's inference config was changed; what its model card says of quality need not hold"
+    return (Check("inference_config", "warning", ", ".join(changes), None, text),)
 
 
 def pick_device(wanted: str) -> torch.device:

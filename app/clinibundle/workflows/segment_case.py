@@ -80,8 +80,8 @@ def segment_case(
     if "gif" in also:
         gif = moving_picture_gif(volume, prediction.label_map, bundle.report.colours, bundle.report.window)
         (folder / "slices.gif").write_bytes(gif)
-    write_json(folder / "measurements.json", measurements(bundle, volume, findings))
-    report = _report(bundle, volume, choice, pictures, findings, identified)
+    write_json(folder / "measurements.json", measurements(bundle, volume, findings, prediction.weights_sha256))
+    report = _report(bundle, volume, choice, pictures, findings, identified, prediction.weights_sha256)
     report = replace(report, slice_view=slice_view(*shown), overviews=overviews(*shown))
     (folder / "report.html").write_text(render_segmentation_report(report), encoding="utf-8")
     return Segmented(findings, volume.checks)
@@ -92,13 +92,13 @@ def predict_on_source_grid(predictor: Predictor, volume: Volume) -> tuple[Volume
     if not is_sheared(volume):
         found = predictor(volume)
         return volume.with_checks(*found.checks), found
-    from clinibundle.bundle.predict import Prediction
-
     outside = AIR_HU if volume.meaning == "hounsfield" else float(volume.array.min())
     straight, plan = straighten(volume, outside)
     found = predictor(straight)
     back = {label: plan.back(values) for label, values in found.probability.items()}
-    return replace(volume, checks=(*straight.checks, *found.checks)), Prediction(plan.back(found.label_map), back)
+    return replace(volume, checks=(*straight.checks, *found.checks)), replace(
+        found, label_map=plan.back(found.label_map), probability=back
+    )
 
 
 def _measured(bundle: Bundle, volume: Volume, prediction: Prediction) -> tuple[list[dict[str, Any]], list[Check]]:
@@ -109,12 +109,12 @@ def _measured(bundle: Bundle, volume: Volume, prediction: Prediction) -> tuple[l
     return measure_flat(prediction.label_map, probability, volume.spacing_mm, bundle.measure.findings, right), checks
 
 
-def measurements(bundle: Bundle, volume: Volume, findings: list[dict[str, Any]]) -> dict[str, Any]:
+def measurements(bundle: Bundle, volume: Volume, findings: list[dict[str, Any]], weights_sha256: str) -> dict[str, Any]:
     """The content of measurements.json."""
     return {
         "bundle": bundle.name,
         "version": bundle.metadata.version,
-        "weights_sha256": bundle.weights_sha256,
+        "weights_sha256": weights_sha256,
         "case": volume.source.case,
         "source": {
             "kind": volume.source.kind,
@@ -164,6 +164,7 @@ def _report(
     pictures: Sequence[KeyPicture],
     findings: list[dict[str, Any]],
     identified: bool,
+    weights_sha256: str,
 ) -> SegmentationReport:
     licence = bundle.metadata.weights_licence
     described = bundle.report
@@ -172,7 +173,7 @@ def _report(
         title=described.title,
         bundle_name=bundle.name,
         bundle_version=bundle.metadata.version,
-        weights_sha256=bundle.weights_sha256,
+        weights_sha256=weights_sha256,
         intended_use=bundle.metadata.intended_use,
         case=volume.source.case,
         made_at=datetime.now(timezone.utc).astimezone().isoformat(timespec="minutes"),

@@ -100,7 +100,7 @@ def write_objects(
     sources = grid.sources
     label_map = _frames(case.prediction.label_map)
     probability = {label: _frames(values) for label, values in case.prediction.probability.items()}
-    algorithm = algorithm_of(bundle)
+    algorithm = algorithm_of(bundle, case.prediction.weights_sha256)
     seg = folder / "segmentation.dcm"
     write_seg(seg, label_map, grid, described.segments, algorithm, seg_kind, probability)
     shown = [
@@ -109,28 +109,17 @@ def write_objects(
     ]
     write_key_images(folder, shown, sources, algorithm)
     if {"rtstruct", "gsps"} & set(also):
-        _write_outlines(folder, bundle, described, label_map, grid, also)
+        from clinibundle.dicom.presentation import write_gsps
+        from clinibundle.dicom.rtstruct_out import write_rtstruct
+
+        writers = {"rtstruct": write_rtstruct, "gsps": write_gsps}
+        for kind in writers.keys() & set(also):
+            path = folder / f"outline_{kind}.dcm"
+            writers[kind](path, label_map, grid, described.segments, algorithm, bundle.report.colours)
     if described.measurements is not None:
         numbers = {segment.label: number for number, segment in enumerate(described.segments, start=1)}
         found = [{**f, "segment_number": numbers[f["label"]]} for f in case.findings if f["voxels"]]
         write_sr(folder / "measurements.dcm", sources, seg, found, described.measurements, algorithm)
-
-
-def _write_outlines(
-    folder: Path,
-    bundle: Bundle,
-    described: DicomDescription,
-    label_map: NDArray[Any],
-    grid: SourceGrid,
-    also: Sequence[AlsoKind],
-) -> None:
-    from clinibundle.dicom.presentation import write_gsps
-    from clinibundle.dicom.rtstruct_out import write_rtstruct
-
-    writers = {"rtstruct": write_rtstruct, "gsps": write_gsps}
-    for kind in writers.keys() & set(also):
-        path = folder / f"outline_{kind}.dcm"
-        writers[kind](path, label_map, grid, described.segments, algorithm_of(bundle), bundle.report.colours)
 
 
 def _grid(volume: Volume) -> SourceGrid:
@@ -150,11 +139,11 @@ def _pixels(picture: KeyPicture) -> NDArray[np.uint8]:
     return np.asarray(Image.open(BytesIO(picture.outlined)).convert("RGB"))
 
 
-def algorithm_of(bundle: Bundle) -> Algorithm:
-    """Who made the objects."""
+def algorithm_of(bundle: Bundle, weights_sha256: str) -> Algorithm:
+    """Who made the objects, with which weights."""
     return Algorithm(
         name=bundle.name,
         version=bundle.metadata.version,
-        weights_sha256=bundle.weights_sha256,
+        weights_sha256=weights_sha256,
         software_version=clinibundle.__version__,
     )

@@ -43,27 +43,23 @@ class RandMirrorHealthyHalfd(RandomizableTransform):
             return row
         body = (row["image"][0] > _BODY_ABOVE_HU).sum(dim=1).numpy()
         middle = round(float(np.average(np.arange(len(body)) + 0.5, weights=body))) if body.any() else 0
-        left_of_middle = tumour_at.max() < middle - _MARGIN_PX
-        if not left_of_middle and tumour_at.min() < middle + _MARGIN_PX:
+        on_the_right = tumour_at.max() < middle - _MARGIN_PX
+        if not on_the_right and tumour_at.min() < middle + _MARGIN_PX:
             return row
-        healthy = zones[0, middle:] if left_of_middle else zones[0, :middle]
+        healthy = zones[0, middle:] if on_the_right else zones[0, :middle]
         if float((healthy >= NEAR_LUNG).float().mean()) < _LUNG_SHARE:
             return row
-        row["image"] = _mirrored(row["image"], middle, left_of_middle, float(_AIR_HU))
-        row["zones"] = _mirrored(zones, middle, left_of_middle, 0)
+        row["image"] = _mirrored(row["image"], middle, on_the_right, float(_AIR_HU))
+        row["zones"] = _mirrored(zones, middle, on_the_right, 0)
         return row
 
 
-def _mirrored(values: torch.Tensor, middle: int, from_right: bool, outside: float) -> torch.Tensor:
-    """(channels, x, y): what lies beyond `middle` along x, or before it, on both sides of it."""
+def _mirrored(values: torch.Tensor, middle: int, onto_right: bool, outside: float) -> torch.Tensor:
+    """(channels, x, y): one side of `middle` and its mirror image, which lies on the patient's right or left."""
+    if not onto_right:
+        return _mirrored(values.flip(1), values.shape[1] - middle, True, outside).flip(1)
     mirrored = values.clone()
-    replaced = mirrored[:, :middle].flip(1) if from_right else mirrored[:, middle:]
-    source = values[:, middle:] if from_right else values[:, :middle].flip(1)
-    replaced = torch.full_like(replaced, outside)
-    shared = min(replaced.shape[1], source.shape[1])
-    replaced[:, :shared] = source[:, :shared]
-    if from_right:
-        mirrored[:, :middle] = replaced.flip(1)
-    else:
-        mirrored[:, middle:] = replaced
+    mirrored[:, :middle] = outside
+    width = min(middle, values.shape[1] - middle)
+    mirrored[:, middle - width : middle] = values[:, middle : middle + width].flip(1)
     return mirrored
