@@ -83,6 +83,11 @@ def _config_file_or_none(bundle: Path, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def component_of(part: Mapping[str, Any]) -> str:
+    """What a part of a config calls, without its module."""
+    return str(part.get("_target_", "")).rpartition(".")[2]
+
+
 def all_ids(config: Any, prefix: str = "") -> set[str]:
     """Every id of a config, nested ones as `train::trainer::max_epochs`."""
     ids: set[str] = set()

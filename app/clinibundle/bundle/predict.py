@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clinibundle.bundle.configs import read_config
+from clinibundle.bundle.configs import component_of, read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.memory import plan_run
 from clinibundle.bundle.slabs import Slab, Slabs, affine_of, along, cut, on_square_axes, slabs_of, source_axis
@@ -23,8 +23,8 @@ from clinibundle.files import sha256_of
 from clinibundle.geometry import turn_lps_ras
 from clinibundle.volume import Volume
 
-# Done by us before and after: reading into a Volume, writing from one.
-_LOADERS = ("LoadImaged", "EnsureChannelFirstd")
+LOADERS = ("LoadImaged", "EnsureChannelFirstd")
+"""Done by us before: reading into a Volume. Writing from one is done by us after."""
 _WRITERS = ("SaveImaged",)
 WHOLE_OBJECTS = ("RemoveSmallObjectsd", "KeepLargestConnectedComponentd", "FillHolesd")
 """What looks at whole objects of a label map: of a bundle that may be run in slabs it is done once, on the whole."""
@@ -76,7 +76,7 @@ class Predictor:
         self._slabs = bundle.metadata.memory.slabs if bundle.metadata.memory else None
         parser = read_config(bundle.root, "inference", overlays, settings)
         parser["device"] = f"$torch.device('{self.device}')"
-        _drop(parser, "preprocessing", _LOADERS)
+        _drop(parser, "preprocessing", LOADERS)
         _drop(parser, "postprocessing", _WRITERS)
         parser["whole_objects"] = {"_target_": "Compose", "transforms": []}
         if self._slabs is not None:
@@ -100,7 +100,7 @@ class Predictor:
             )
         load_weights(self._network, weights, bundle.name)
         self._weights_sha256 = sha256_of(weights)
-        self._checks = _said_of_changes([overlay.stem for overlay in overlays], settings or {})
+        self._checks = said_of_changes([overlay.stem for overlay in overlays], settings or {})
 
     def __call__(self, volume: Volume) -> Prediction:
         """Runs the bundle on one volume, in slabs where it would not fit into memory and the bundle allows it.
@@ -170,7 +170,7 @@ class Predictor:
         )
 
 
-def _said_of_changes(overlays: Sequence[str], settings: Mapping[str, Any]) -> tuple[Check, ...]:
+def said_of_changes(overlays: Sequence[str], settings: Mapping[str, Any]) -> tuple[Check, ...]:
     """What makes this run another one than that of the model card; values may hold paths and are not told."""
     changes = [*overlays, *settings]
     if not changes:
@@ -227,20 +227,16 @@ def _drop(parser: Any, section: str, names: Sequence[str]) -> None:
     transforms = config.get("transforms") if isinstance(config, dict) else None
     if not isinstance(transforms, list):
         raise BundleError(f"inference config: '{section}' must be a Compose with a list of transforms")
-    config["transforms"] = [t for t in transforms if _component(t) not in names]
-
-
-def _component(transform: Mapping[str, Any]) -> str:
-    return str(transform.get("_target_", "")).rpartition(".")[2]
+    config["transforms"] = [t for t in transforms if component_of(t) not in names]
 
 
 def _move_whole_objects(parser: Any, name: str) -> None:
     """From the end of `postprocessing` to a section of their own."""
     section = parser["postprocessing"]
     last: list[dict[str, Any]] = []
-    while section["transforms"] and _component(section["transforms"][-1]) in WHOLE_OBJECTS:
+    while section["transforms"] and component_of(section["transforms"][-1]) in WHOLE_OBJECTS:
         last.insert(0, section["transforms"].pop())
-    between = [_component(t) for t in section["transforms"] if _component(t) in WHOLE_OBJECTS]
+    between = [component_of(t) for t in section["transforms"] if component_of(t) in WHOLE_OBJECTS]
     if between or any(t.get("keys") not in ("pred", ["pred"]) for t in last):
         raise BundleError(
             f"the inference config of '{name}' cleans whole objects before the end of its postprocessing, or elsewhere "

@@ -1,0 +1,1 @@
+"""Inferers that overlays name by `_target_`."""

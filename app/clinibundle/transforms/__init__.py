@@ -1,0 +1,1 @@
+"""Transforms that configs name by `_target_`, where MONAI has none."""
