@@ -17,7 +17,7 @@ def true_cells(size, cells, seed=0):
 
 
 def probability_of(numbers, seed=0):
-    """Of interior, as a network that is right most of the time gives it: blurred, shifted, gaps and lines here and there."""
+    """Of interior, as a fair network gives it: blurred, with gaps and lines here and there."""
     random = np.random.default_rng(seed)
     blurred = ndimage.gaussian_filter((numbers > 0).astype(float), 2)
     noisy = 1.15 * (blurred + 0.15 * smooth_noise(len(numbers), 4, random)) - 0.1

@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from made_sections import drawn, probability_of, true_cells
 
 from clinibundle.errors import DataFolderError
 from clinibundle.metrics.binary import binary_metrics
@@ -12,6 +11,7 @@ from clinibundle.metrics.boundary_sweep import THRESHOLDS, BoundarySweep, best_o
 from clinibundle.metrics.membrane_scores import LOWER_IS_BETTER, SCORES, scores_at, scores_of_labels, squared_error
 from clinibundle.metrics.membranes import thin_borders
 from clinibundle.metrics.rand_scores import overlaps
+from made_sections import drawn, probability_of, true_cells
 
 LIMIT_S = 10.0
 """Processor time of a whole sweep of 512 x 512; 2 to 4 s on the machine it was written on."""
@@ -112,7 +112,7 @@ def test_the_best_is_the_lowest_error_or_the_highest_score_and_its_parts_are_tak
 
 def test_sections_share_one_threshold_and_one_without_cells_is_left_out():
     def swept(v_rand, rand_error):
-        columns = {name: (0.5, 0.5, 0.5) for name in SCORES} | {"v_rand": v_rand, "rand_error": rand_error}
+        columns = dict.fromkeys(SCORES, (0.5, 0.5, 0.5)) | {"v_rand": v_rand, "rand_error": rand_error}
         return BoundarySweep((0.2, 0.4, 0.6), columns, 0.5, {}, 0.0)
 
     best = best_over_sections(
@@ -140,7 +140,7 @@ def test_what_is_no_probability_is_refused():
     truth = np.ones((2, 2), int)
     with pytest.raises(TypeError, match="not uint8: divide 8-bit values by 255"):
         scores_at(np.full((2, 2), 255, np.uint8), truth, 0.5)
-    with pytest.raises(ValueError, match="goes from 0.5 to 255"):
+    with pytest.raises(ValueError, match=r"goes from 0\.5 to 255"):
         sweep_thresholds(np.array([[0.5, 255], [1, 1]]), truth)
     with pytest.raises(ValueError, match="goes from nan"):
         scores_at(np.full((2, 2), np.nan), truth, 0.5)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from made_sections import probability_of, true_cells
 from monai.data import MetaTensor
 from monai.handlers import IgniteMetricHandler
 
 from clinibundle.metrics.boundary_sweep import THRESHOLDS, best_over_sections, sweep_thresholds
 from clinibundle.metrics.membrane_metric import MembraneScore
 from clinibundle.metrics.membrane_scores import scores_at
+from made_sections import probability_of, true_cells
 
 
 @pytest.fixture(scope="module")

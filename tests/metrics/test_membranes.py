@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from made_sections import drawn, probability_of, true_cells
 from scipy import ndimage
 
 from clinibundle.errors import DataFolderError
 from clinibundle.metrics.membranes import cells_of_labels, cells_of_probability, require_same_shape, thin_borders
 from clinibundle.metrics.rand_scores import overlaps
+from made_sections import drawn, probability_of, true_cells
 
 label_maps = hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3))
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from made_sections import drawn, probability_of, true_cells
 
 from clinibundle.errors import DataFolderError
 from clinibundle.metrics.split_merge_picture import LEGEND, split_and_merge_pixels, split_merge_picture
+from made_sections import drawn, probability_of, true_cells
 
 SPLIT, MERGE, BOTH, ONE, INTERIOR = LEGEND.values()
 
@@ -23,7 +23,7 @@ def test_a_line_through_a_cell_and_a_gap_between_two_are_marked_from_end_to_end(
 
 def test_shifted_and_thicker_membranes_and_islands_are_not_marked():
     truth, proposal = np.ones((2, 20, 30), bool)
-    truth[:, 8] = proposal[:, 11:15] = False
+    truth[:, 8:12] = proposal[:, 11:17] = False
     truth[2:5, 20:24] = proposal[10:13, 20:24] = False
     splits, merges = split_and_merge_pixels(proposal, truth)
     assert not splits.any() and not merges.any()

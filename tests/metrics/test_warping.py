@@ -3,14 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from made_sections import drawn, probability_of, true_cells
 from scipy import ndimage
 from skimage.measure import euler_number, label
 
 from clinibundle.errors import DataFolderError
 from clinibundle.metrics.warping import MEMBRANE_PIECES, RING, SIMPLE, splits_and_mergers, warp, warping_errors
-
-EDGES = [ndimage.generate_binary_structure(2, 1), np.ones((3, 3))]
+from made_sections import drawn, probability_of, true_cells
 
 
 @st.composite
@@ -93,20 +91,28 @@ def test_equal_masks_cost_nothing(seed):
     assert warping_errors(truth, truth) == (0, 0)
 
 
-def test_a_shifted_and_thicker_membrane_costs_nothing():
+@pytest.mark.parametrize(("true", "proposed"), [((12, 13), (13, 14)), ((12, 18), (15, 27)), ((10, 30), (20, 21))])
+def test_a_shifted_thicker_or_thinner_membrane_costs_nothing(true, proposed):
     truth, proposal = np.ones((2, 30, 40), bool)
-    truth[:, 12] = proposal[:, 20:24] = False
+    truth[:, slice(*true)] = proposal[:, slice(*proposed)] = False
     assert warping_errors(truth, proposal) == (0, 0)
     np.testing.assert_array_equal(warp(truth, proposal), proposal)
 
 
+def test_a_membrane_that_lies_beside_the_true_one_is_a_merger_and_a_split():
+    truth, proposal = np.ones((2, 30, 40), bool)
+    truth[:, 12] = proposal[:, 14] = False
+    # All 30 pixels of the true one, and one of the other.
+    splits, mergers = splits_and_mergers(warp(truth, proposal), proposal)
+    assert (np.count_nonzero(splits), np.count_nonzero(mergers)) == (1, 30)
+
+
 def test_a_membrane_may_be_shifted_only_where_that_is_allowed():
     truth, proposal, allowed = np.ones((3, 30, 40), bool)
-    truth[:, 12] = proposal[:, 20] = False
-    allowed[:, 16:] = False
+    truth[:, 12:20] = proposal[:, 16:24] = False
+    allowed[:, 22:] = False
     warped = warp(truth, proposal, allowed=allowed)
-    np.testing.assert_array_equal(warped[:, 16:], truth[:, 16:])
-    assert (warped != proposal).any()
+    np.testing.assert_array_equal(warped, [(np.arange(40) < 16) | (np.arange(40) >= 22)] * 30)
 
 
 def test_an_island_of_membrane_in_a_cell_costs_each_of_its_pixels_and_a_missed_one_costs_one():
@@ -154,9 +160,9 @@ def test_what_lies_beyond_the_picture_is_membrane():
     splits, mergers = splits_and_mergers(warp(truth, proposal), proposal)
     assert not splits.any() and not mergers.any()
     assert warping_errors(truth, proposal).all == 1 / 99
-    # With a second line to the other side it is one.
+    # With a second line to the other side the cell is cut, but by neither of the two pixels alone.
     proposal[4, 7:] = False
-    assert warping_errors(truth, proposal) == (2 / 99, 1 / 99) or warping_errors(truth, proposal) == (2 / 99, 2 / 99)
+    assert warping_errors(truth, proposal) == (2 / 99, 0)
 
 
 def test_a_proposal_without_interior_has_missed_everything():
@@ -206,8 +212,8 @@ def test_the_result_on_a_section_is_that_of_whole_passes(threshold):
 
 @given(pairs())
 def test_splits_cut_a_cell_and_mergers_join_two(pair):
-    truth, proposal = pair
-    warped = warp(truth, proposal)
+    # Any mask will do for the warped truth.
+    warped, proposal = pair
     splits, mergers = splits_and_mergers(warped, proposal)
     before = cells_of(warped)
     for place in map(tuple, np.argwhere(warped != proposal)):
@@ -218,9 +224,8 @@ def test_splits_cut_a_cell_and_mergers_join_two(pair):
         else:
             joined = (after == after[place]) & (before > 0)
             assert mergers[place] == (len(np.unique(before[joined])) > 1)
-    assert not (splits & (warped == proposal)).any()
-    assert not (mergers & (warped == proposal)).any()
-    assert not (splits & mergers).any()
+    assert not (splits & ~(warped & ~proposal)).any()
+    assert not (mergers & ~(proposal & ~warped)).any()
 
 
 def test_shapes_must_agree():

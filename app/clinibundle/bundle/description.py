@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from clinibundle.bundle.configs import component_of, config_file
 from clinibundle.bundle.memory import MemoryNeed
 from clinibundle.dicom.codes import MeasurementTable, Segment
 from clinibundle.dicom.rules import DicomWishes
@@ -32,6 +33,10 @@ LOWER_IS_BETTER = {
     "npv": False,
 }
 """Every metric that a bundle may name, and whether less of it is better; `metrics.binary` computes them."""
+
+
+TILED = "OverlapTileInferer"
+"""The inferer by which a bundle says that it can be asked tile by tile."""
 
 
 def without_unit(metric: str) -> str:
@@ -217,6 +222,17 @@ class Bundle:
         """configs/data.yaml; empty if there is none."""
         path = self.root / "configs" / "data.yaml"
         return _validated(DataDescription, path) if path.is_file() else DataDescription()
+
+    @cached_property
+    def is_tiled(self) -> bool:
+        """Whether its inference config asks for tiles without seams, so that sections of any size can be looked at.
+
+        Raises:
+            BundleError: if it has no such config.
+        """
+        config = yaml.safe_load(config_file(self.root, "inference").read_text(encoding="utf-8"))
+        inferer = config.get("inferer") if isinstance(config, dict) else None
+        return self.spatial_dims == 2 and isinstance(inferer, dict) and component_of(inferer) == TILED
 
     @property
     def spatial_dims(self) -> int:

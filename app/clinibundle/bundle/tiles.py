@@ -7,6 +7,8 @@ from a pass over it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,13 @@ from numpy.typing import NDArray
 
 from clinibundle.bundle.configs import component_of, read_config
 from clinibundle.bundle.description import Bundle
+from clinibundle.bundle.memory import PROGRAM
 from clinibundle.bundle.predict import LOADERS, load_weights, pick_device, said_of_changes
 from clinibundle.checks import Check
-from clinibundle.errors import BundleError
+from clinibundle.errors import BundleError, UnsuitableInput
 from clinibundle.files import sha256_of
 from clinibundle.transforms.instances import InstanceRule
 
-_TILED = "OverlapTileInferer"
 _OF_SINGLE_PIXELS = ("ScaleIntensityRanged", "CastToTyped", "EnsureTyped")
 _OF_MEAN_AND_SPREAD = "NormalizeIntensityd"
 _CELLS = "CellsOfProbabilityd"
@@ -41,26 +43,20 @@ class GreyStatistics:
     spread: float
 
 
-def is_tiled(bundle: Bundle, overlays: Sequence[Path] = (), settings: Mapping[str, Any] | None = None) -> bool:
-    """Whether a bundle's inference config asks for tiles without seams."""
-    if bundle.spatial_dims != 2:
-        return False
-    inferer = read_config(bundle.root, "inference", overlays, settings)["inferer"]
-    return component_of(inferer) == _TILED
-
-
 class TilePredictor:
     """A bundle's network for tiles of one picture after the other.
 
     Args:
-        bundle: for which `is_tiled` holds.
+        bundle: that `is_tiled`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         overlays, settings: put on top of the bundle's inference config.
+        max_memory_gib: that the process may hold; tiles have one size, whatever it is, so it is kept or refused.
 
     Attributes:
         tile_size, halo, multiple: of its `OverlapTileInferer`, pixels.
         rule: how cells are made of the probability.
         weights_sha256: fingerprint of the weights.
+        settings_sha256: fingerprint of what else decides the answer.
         checks: what was looked at.
 
     Raises:
@@ -74,6 +70,7 @@ class TilePredictor:
         device: str = "auto",
         overlays: Sequence[Path] = (),
         settings: Mapping[str, Any] | None = None,
+        max_memory_gib: float | None = None,
     ) -> None:
         self.bundle, self.device = bundle, pick_device(device)
         parser = read_config(bundle.root, "inference", overlays, settings)
@@ -82,7 +79,10 @@ class TilePredictor:
         self._refuse_what_tiles_cannot_do()
         inferer = parser["inferer"]
         self.tile_size, self.halo, self.multiple = (int(inferer[key]) for key in ("tile_size", "halo", "multiple"))
+        self._refuse_without_memory(max_memory_gib)
         self.rule = _rule(parser["postprocessing"]["transforms"], bundle.name)
+        decisive = [parser[key] for key in ("network_def", "preprocessing", "inferer", "postprocessing")]
+        self.settings_sha256 = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         try:
             parser.parse()
             network = parser.get_parsed_content("network_def")
@@ -104,6 +104,25 @@ class TilePredictor:
                 f"more than single pixels; expected {', '.join(known)}, the last one first"
             )
 
+    def _refuse_without_memory(self, max_memory_gib: float | None) -> None:
+        """What a tile takes is stated in metadata.json, as bytes per pixel that the network sees."""
+        need = self.bundle.metadata.memory
+        if max_memory_gib is None:
+            return
+        if need is None:
+            raise BundleError(
+                f"'{self.bundle.name}' does not say how much memory it needs (metadata.json, 'memory'), so no limit "
+                "can be kept; leave out --max-memory"
+            )
+        pixels = (self.tile_size + 2 * self.halo) ** 2
+        needed = PROGRAM + 2**20 * need.fixed_mib + pixels * need.bytes_per_voxel
+        if needed > max_memory_gib * 2**30:
+            raise UnsuitableInput(
+                f"a tile of {self.tile_size} pixels needs about {needed / 2**30:.2g} GiB, more than the "
+                f"{max_memory_gib:g} GiB of --max-memory; allow more, or take smaller tiles with --set "
+                f"inferer#tile_size={self.tile_size // 2 // self.multiple * self.multiple}"
+            )
+
     @property
     def needs_statistics(self) -> bool:
         """Whether mean and spread of the whole picture have to be known first."""
@@ -116,7 +135,7 @@ class TilePredictor:
         steps = [dict(step) for step in self._preprocessing]
         if self.needs_statistics:
             assert statistics is not None, "needs_statistics says that they are needed"  # noqa: S101
-            steps[0] |= {"subtrahend": [statistics.mean], "divisor": [statistics.spread]}
+            steps[0] |= {"subtrahend": statistics.mean, "divisor": statistics.spread}
         prepare = ConfigParser({"steps": {"_target_": "Compose", "transforms": steps}}).get_parsed_content("steps")
 
         def probability(window: NDArray[Any]) -> NDArray[np.float32]:

@@ -110,8 +110,8 @@ class OverlapTileInferer(Inferer):  # type: ignore[misc]
         fits = (most >= step >= 1 and beyond >= 0 for most, step, beyond in zip(tile_size, multiple, halo, strict=True))
         if self.sw_batch_size < 1 or not all(fits):
             raise BundleError(
-                f"tiles need tile_size ≥ multiple ≥ 1, halo ≥ 0 and sw_batch_size ≥ 1; they are {tile_size}, {multiple}, "
-                f"{halo} and {self.sw_batch_size}"
+                f"tiles need tile_size ≥ multiple ≥ 1, halo ≥ 0 and sw_batch_size ≥ 1; they are {tile_size}, "
+                f"{multiple}, {halo} and {self.sw_batch_size}"
             )
         layout = [tiles_along(*axis) for axis in zip(size, tile_size, multiple, strict=True)]
         tile = [length for length, _ in layout]

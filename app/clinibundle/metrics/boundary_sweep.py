@@ -127,7 +127,7 @@ def best_mean(
     means: NDArray[np.float64], deciding: NDArray[np.float64], thresholds: Sequence[float], name: str
 ) -> Best:
     """One of `means`: that at the threshold at which `deciding`, the means of the score `name`, is best."""
-    if not len(means):
+    if not (len(means) and len(deciding)):
         return Best(None, None)
     at = int(deciding.argmin() if name in LOWER_IS_BETTER else deciding.argmax())
     return Best(float(means[at]), float(thresholds[at]))

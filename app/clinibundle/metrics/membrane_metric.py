@@ -61,7 +61,7 @@ class MembraneScore(CumulativeIterationMetric):  # type: ignore[misc]
     def aggregate(self) -> torch.Tensor:
         """The mean of all sections since the last `reset`."""
         best = self.best()
-        return torch.tensor(float("nan") if best.value is None else best.value)
+        return torch.tensor(float("nan") if best.value is None else best.value, dtype=torch.float64)
 
     def best(self) -> Best:
         """The same with its threshold, which is worth keeping if it was chosen on training data."""

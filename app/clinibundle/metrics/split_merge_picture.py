@@ -1,8 +1,8 @@
 """A picture of what a proposal did wrong to the cells of a section: where it splits one, where it merges two.
 
-Membrane that is merely shifted, thicker or thinner is not coloured: the truth is warped to the proposal, and of what
-still differs the pixels are merge errors whose flip would join two true cells (see `warping`). The same with the roles
-exchanged gives the split errors: membranes of the proposal inside a true cell.
+Membrane that is merely thicker or thinner, or shifted by less than its thickness, is not coloured: the truth is warped
+to the proposal, and of what still differs the pixels are merge errors whose flip would join two true cells (see
+`warping`). The same with the roles exchanged gives the split errors: membranes of the proposal inside a true cell.
 """
 
 from __future__ import annotations

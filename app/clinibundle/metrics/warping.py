@@ -2,7 +2,8 @@
 
 Jain et al. 2010 (Boundary Learning by Optimization with Topological Constraints, CVPR, doi:10.1109/CVPR.2010.5539950):
 pixels of the truth are flipped towards the proposal, one at a time and only simple ones, whose flip changes no
-topology. So a shifted or thicker membrane costs nothing; the pixels in which warped truth and proposal still differ do:
+topology. So a membrane that is thicker, or shifted and overlaps the true one, costs nothing (one that lies beside it
+does, as only pixels that differ may be flipped). What costs are the pixels in which both still differ:
 
     warping error = their share of all pixels
     warping error of splits and mergers = the share of those alone whose flip would cut a cell in two or join two cells
@@ -111,8 +112,9 @@ def warp(
 def splits_and_mergers(warped: Mask, proposal: Mask) -> tuple[Mask, Mask]:
     """Of the pixels that differ, those whose flip would cut a cell in two, and those whose flip would join two cells.
 
-    A pixel of interior parts its cell just where one piece of membrane reaches it from two sides: then both make a
-    line across the cell. Cells and membranes are followed over the whole picture.
+    A pixel of interior cuts its cell just where one piece of membrane reaches it from two sides: then both make a line
+    across the cell. Cells and membranes are followed over the whole picture, and each pixel is judged by itself: of two
+    that would cut a cell only together, neither counts.
 
     Args:
         warped: the truth as `warp` left it.

@@ -17,9 +17,9 @@ def receptive_radius(
 
     A NaN is put into a picture and looked for in the answer: convolution, pooling, activation and interpolation pass it
     on whatever their weights are, even zero, so that the radius may be a pixel too large, never too small. (A gradient
-    vanishes by chance, at a ReLU or a pixel that is not the maximum.) A network of the same shape with few channels gives the same radius sooner. It is asked as in
-    inference, in double precision on the CPU, where no convolution goes by way of Winograd's tiles or a Fourier
-    transform, which would carry the NaN further.
+    vanishes by chance, at a ReLU or a pixel that is not the maximum.) A network of the same shape with few channels
+    gives the same radius sooner. It is asked as in inference, in double precision on the CPU, where no convolution goes
+    by way of Winograd's tiles or a Fourier transform, which would carry the NaN further.
 
     Args:
         network: from (batch, in_channels, *size) to (batch, any, *size), any size that is divisible by `multiple`.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clinibundle.checks import Check
 from clinibundle.errors import DAMAGE, MissingExtra, UnreadableInput, UnsuitableInput
-from clinibundle.pictures.read import TIFF_SUFFIXES, case_name, read_picture
+from clinibundle.pictures.read import RASTER_SUFFIXES, TIFF_SUFFIXES, case_name, read_picture
 from clinibundle.pictures.tiff_pages import TiffPage, page_spacing_mm
 
 ZARR_SUFFIXES = (".zarr",)
@@ -115,9 +115,25 @@ def case_of(path: Path) -> str:
     return case_name(path)
 
 
-def is_sections_file(path: Path) -> bool:
-    """Whether the name says that this can hold sections that are larger than memory."""
-    return path.name.lower().endswith((*TIFF_SUFFIXES, *ZARR_SUFFIXES))
+def section_files(path: Path) -> list[Path]:
+    """The path itself, or the files of sections in a folder that is no OME-Zarr picture.
+
+    Raises:
+        UnreadableInput: if there is nothing of the kind.
+    """
+    if path.name.lower().endswith(ZARR_SUFFIXES) or (path.is_file() and _holds_sections(path)):
+        return [path]
+    found = sorted(p for p in path.iterdir() if _holds_sections(p)) if path.is_dir() else []
+    if not found:
+        raise UnreadableInput(
+            f"there are no sections at '{path}'; expected TIFF, OME-Zarr or PNG, or a folder of such files"
+        )
+    return found
+
+
+def _holds_sections(path: Path) -> bool:
+    suffixes = (*TIFF_SUFFIXES, *RASTER_SUFFIXES) if path.is_file() else ZARR_SUFFIXES
+    return path.name.lower().endswith(suffixes) and not path.name.startswith(".")
 
 
 @contextmanager

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.memory import plan_run
 from clinibundle.console import Talk
-from clinibundle.errors import ClinibundleError, UsageError
+from clinibundle.errors import ClinibundleError, UnsuitableInput, UsageError
 from clinibundle.files import (
     refuse_full_directory,
     refuse_input_in_output,
     refuse_output_in_input,
     whole_directory,
 )
+from clinibundle.pictures.sections import case_of, section_files
 from clinibundle.volume import Volume
 from clinibundle.workflows.read_input import Case, DicomOptions, find_cases, opened, say_choice, whole_input
 from clinibundle.workflows.segment_case import Segmented, segment_case
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from clinibundle.bundle.predict import Predictor
     from clinibundle.dicom.seg import SegKind
     from clinibundle.dicom.select import Choice
+    from clinibundle.workflows.sections.segment import SectionsOutcome
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
     refuse_input_in_output(output_dir, path)
     if not options.resume:
         refuse_full_directory(output_dir, options.overwrite)
+    if bundle.is_tiled:
+        return _segment_sections(bundle, path, output_dir, options, talk)
     talk.stage(f"reading {'the folder' if path.is_dir() else 'the file'}")
     with opened(path, talk) as place:
         cases = find_cases(place, bundle, options.dicom, talk)
@@ -95,6 +99,44 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
         refuse_impossible(bundle, volume, options.also)
         plan_run(bundle, volume, options.max_memory_gib)
         return [_segment_alone(bundle, volume, choice, output_dir, options, talk)]
+
+
+def _segment_sections(
+    bundle: Bundle, path: Path, output_dir: Path, options: SegmentOptions, talk: Talk
+) -> list[Outcome]:
+    """Of a bundle that is asked tile by tile: a file of sections, or a folder of such files."""
+    files = section_files(path)
+    if options.also:
+        raise UnsuitableInput(f"--also {options.also[0]} is for DICOM pictures and volumes; leave it out")
+    from clinibundle.bundle.tiles import TilePredictor
+    from clinibundle.workflows.sections.segment import segment_sections
+
+    talk.stage(f"loading {bundle.name} {bundle.metadata.version}")
+    predictor = TilePredictor(bundle, options.device, options.overlays, options.settings, options.max_memory_gib)
+    _tell_terms(bundle, talk)
+    if files == [path]:
+        done = segment_sections(bundle, predictor, path, output_dir, options.overwrite, talk)
+        return [_of_sections(done, output_dir, talk)]
+    if options.overwrite and output_dir.is_dir():
+        shutil.rmtree(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for name, file in zip(_distinct([case_of(file) for file in files]), files, strict=True):
+        folder = output_dir / name
+        if options.resume and (folder / "measurements.json").is_file():
+            outcomes.append(_kept(name, folder))
+            continue
+        try:
+            outcomes.append(_of_sections(segment_sections(bundle, predictor, file, folder, True, talk), folder, talk))
+        except ClinibundleError as error:
+            talk.refusal(f"{name}: {error}")
+            outcomes.append(Outcome(name, None, [], 0, str(error)))
+    _write_summary(output_dir / "summary.csv", outcomes)
+    return outcomes
+
+
+def _of_sections(done: SectionsOutcome, folder: Path, talk: Talk) -> Outcome:
+    return _outcome(done.case, folder, Segmented(done.findings, done.checks), talk)
 
 
 def _segment_alone(
@@ -165,10 +207,14 @@ def _ready(bundle: Bundle, options: SegmentOptions, talk: Talk) -> Predictor:
     from clinibundle.bundle.predict import Predictor
 
     predictor = Predictor(bundle, options.device, options.overlays, options.settings, options.max_memory_gib)
+    _tell_terms(bundle, talk)
+    return predictor
+
+
+def _tell_terms(bundle: Bundle, talk: Talk) -> None:
     licence = bundle.metadata.weights_licence
     if licence is not None and not licence.commercial_use:
         talk.warning(f"the weights of {bundle.name} are for non-commercial use only ({licence.name})")
-    return predictor
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
