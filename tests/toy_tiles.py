@@ -29,6 +29,9 @@ CELLS = {
 }
 
 
+METRICS = ["rand_error", "v_rand", "warping_error", "dice"]
+
+
 def make_tiled_bundle(root: Path, tile_size: int = 32, **inferer: Any) -> Path:
     """Writes the bundle; interior is where the blurred section lies above its mean."""
     configs = root / "configs"
@@ -40,6 +43,7 @@ def make_tiled_bundle(root: Path, tile_size: int = 32, **inferer: Any) -> Path:
     torch.save({"conv.weight": weight, "conv.bias": torch.tensor([0.0, 0.5])}, root / "models" / "model.pt")
     tensor = {"type": "image", "spatial_shape": ["*", "*"], "dtype": "float32", "value_range": []}
     metadata = {
+        "main_metric": "rand_error",
         "version": "0.1.0",
         "task": "Cells",
         "description": "Finds what is bright.",
@@ -75,13 +79,46 @@ def make_tiled_bundle(root: Path, tile_size: int = 32, **inferer: Any) -> Path:
                 ],
             },
         },
-        "measure": {"findings": [{"label": 1, "name": "cells"}]},
+        "measure": {"findings": [{"label": 1, "name": "cells"}], "metrics": METRICS, "fixed_threshold": 0.4},
         "report": {
             "title": "Cells",
             "columns": [{"key": "cells", "heading": "Cells"}, {"key": "median_area_px", "heading": "Median area"}],
             "colours": [[0, 160, 220], [230, 120, 0]],
         },
     }
+    contents["evaluate"] = _evaluate(contents["inference"])
     for name, content in contents.items():
         (configs / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return root
+
+
+def _evaluate(inference: dict[str, Any]) -> dict[str, Any]:
+    both = ["image", "label"]
+    load = [{"_target_": name, "keys": both} for name in ("LoadImaged", "EnsureChannelFirstd")]
+    steps = list(inference["postprocessing"]["transforms"])
+    steps[-1:] = [
+        {"_target_": "CopyItemsd", "keys": "pred", "names": "cells"},
+        {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
+        {**CELLS, "keys": "cells"},
+    ]
+    return {
+        **{key: inference[key] for key in ("bundle_root", "device", "network_def", "inferer")},
+        "pathlib": "$import pathlib",
+        "dataset_dir": "data",
+        "weights": "$@bundle_root + '/models/model.pt'",
+        "network": "$@network_def.to(@device)",
+        "pictures": "$sorted((pathlib.Path(@dataset_dir) / 'images').iterdir())",
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': str(p), 'label': str(p.parent.parent / 'labels' / p.name)} for p in @pictures]",
+            "transform": {
+                "_target_": "Compose",
+                "transforms": [
+                    *load,
+                    {"_target_": "AsDiscreted", "keys": "label", "threshold": 0.5},
+                    {"_target_": "NormalizeIntensityd", "keys": "image"},
+                ],
+            },
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": steps},
+    }

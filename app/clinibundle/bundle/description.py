@@ -31,8 +31,16 @@ LOWER_IS_BETTER = {
     "specificity": False,
     "ppv": False,
     "npv": False,
+    "rand_error": True,
+    "v_rand": False,
+    "v_info": False,
+    "warping_error": True,
+    "warping_error_splits_mergers": True,
+    "pixel_error": True,
 }
-"""Every metric that a bundle may name, and whether less of it is better; `metrics.binary` computes them."""
+"""Every metric that a bundle may name, and whether less of it is better; `metrics.binary` and, from `rand_error` on,
+`metrics.membrane_scores` compute them."""
+MEMBRANE_METRICS = tuple(LOWER_IS_BETTER)[list(LOWER_IS_BETTER).index("rand_error") :]
 
 
 TILED = "OverlapTileInferer"
@@ -89,6 +97,7 @@ class MeasureDescription(BaseModel):
         hit: when a lesion counts as found. By default an IoU of 1/10, at which detectors of objects in volumes are
             usually compared (Baumgartner et al., nnDetection, MICCAI 2021, arXiv:2106.00817).
         surface_tolerance_mm: of the surface Dice of volumes with lesions.
+        fixed_threshold: of the probability of interior, for metrics of membranes; chosen on training data.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -101,6 +110,12 @@ class MeasureDescription(BaseModel):
     also_compare: dict[str, str] = {}
     hit: HitRule = HitRule("iou", 0.1)
     surface_tolerance_mm: float = Field(2.0, ge=0, allow_inf_nan=False)
+    fixed_threshold: float = Field(0.5, ge=0, le=1)
+
+    @property
+    def has_membranes(self) -> bool:
+        """Whether one of the metrics is of membranes and the cells between them."""
+        return bool(set(self.metrics) & set(MEMBRANE_METRICS))
 
     @property
     def lesions(self) -> Lesions | None:

@@ -25,7 +25,7 @@ class EncodeConventiond(MapTransform):
     """Writes the convention of a row into its mask, so that loss and metric find it: value = lung + 2 * convention.
 
     Args:
-        keys: masks of any shape, lung where above 0.5.
+        keys: masks (1 or more channels, ...), lung where the first channel is above 0.5; others stay as they are.
         convention_key: names the entry that holds one of `CONVENTIONS`; it is removed.
 
     Raises:
@@ -42,7 +42,9 @@ class EncodeConventiond(MapTransform):
         if convention not in CONVENTIONS:
             raise ValueError(f"outline convention '{convention}' is unknown: expected one of {', '.join(CONVENTIONS)}")
         for key in self.key_iterator(row):
-            row[key] = (row[key] > 0.5).to(torch.float32) + 2 * CONVENTIONS.index(convention)
+            mask, extras = row[key][:1], row[key][1:]
+            encoded = (mask > 0.5).to(torch.float32) + 2 * CONVENTIONS.index(convention)
+            row[key] = torch.cat([encoded, extras]) if len(extras) else encoded
         return row
 
 
@@ -109,18 +111,33 @@ class MarginalDiceCELoss(torch.nn.Module):
         lambda_dice: weight of the Dice term, taken per picture.
         lambda_ce: weight of the cross entropy term, taken per pixel.
         smooth: keeps the Dice term defined for an empty mask.
+        pixel_loss: of two classes, from logits (batch, 2, H, W) and a label (batch, 1 or more, H, W) whose first channel
+            is 0 or 1; takes the place of all that.
     """
 
-    def __init__(self, lambda_dice: float = 1.0, lambda_ce: float = 1.0, smooth: float = 1e-5) -> None:
+    def __init__(
+        self,
+        lambda_dice: float = 1.0,
+        lambda_ce: float = 1.0,
+        smooth: float = 1e-5,
+        pixel_loss: torch.nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.lambda_dice, self.lambda_ce, self.smooth = lambda_dice, lambda_ce, smooth
+        self.pixel_loss = pixel_loss
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """The loss, a scalar, of logits (batch, 3, H, W) and an encoded label (batch, 1, H, W)."""
-        mask, convention = split_encoded(_plain(label))
+        """The loss, a scalar, of logits (batch, 3, H, W) and an encoded label (batch, 1 or more, H, W)."""
+        encoded, extras = _plain(label)[:, :1], _plain(label)[:, 1:]
+        mask, convention = split_encoded(encoded)
         target = mask.to(torch.float32)
         probability = torch.softmax(_plain(logits).float(), dim=1)
         lung = foreground_probability(probability, convention).clamp(1e-6, 1 - 1e-6)
+        if self.pixel_loss is not None:
+            # The softmax of logarithms of probabilities gives the probabilities back.
+            two_classes = torch.log(torch.cat([1 - lung, lung], dim=1))
+            loss: torch.Tensor = self.pixel_loss(two_classes, torch.cat([target, extras], dim=1))
+            return loss
         cross_entropy = torch.nn.functional.binary_cross_entropy(lung, target)
         axes = tuple(range(1, lung.ndim))
         overlap = (lung * target).sum(axes)

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinibundle.bundle.configs import read_config
-from clinibundle.bundle.description import Bundle, without_unit
+from clinibundle.bundle.description import MEMBRANE_METRICS, Bundle, without_unit
 from clinibundle.errors import BundleError, DataFolderError
 from clinibundle.files import sha256_of
 from clinibundle.geometry import spacing_of
 from clinibundle.metrics.binary import Counts, Mask, binary_metrics, count_pixels
 from clinibundle.pictures.read import NIFTI_SUFFIXES
 from clinibundle.workflows.evaluate.lesions import ScanLesions, measure_scan
+from clinibundle.workflows.evaluate.membranes import SectionScores, measure_section
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,7 @@ class Measured:
         metrics: by name, those that the bundle asks for, in the order of tables.
         counts: of its pixels.
         lesions: of a volume, if the bundle asks for them.
+        section: of a section of electron microscopy, if the bundle asks for its scores.
         seconds: of reading, network and postprocessing.
     """
 
@@ -43,6 +45,7 @@ class Measured:
     metrics: Mapping[str, float | None]
     counts: Counts
     lesions: ScanLesions | None
+    section: SectionScores | None
     seconds: float
 
     @property
@@ -175,9 +178,15 @@ class Evaluation:
         lesions = None
         if affine_ras is not None and self._measure.lesions is not None:
             lesions = measure_scan(prediction, truth, _probability(data), affine_ras, self._measure)
+        section = None
+        if self._measure.has_membranes:
+            section = measure_section(data, truth, self._measure.fixed_threshold)
+            metrics |= {name: section.cells[name] for name in MEMBRANE_METRICS if name in self._measure.metrics}
         facts = {"case": case, "group": str(known.get("group", case)), "fold": known.get("fold")}
         counts = count_pixels(prediction, truth)
-        return Measured(facts, metrics, counts, lesions, round(seconds, 4)), Masks(prediction, truth, affine_ras)
+        return Measured(facts, metrics, counts, lesions, section, round(seconds, 4)), Masks(
+            prediction, truth, affine_ras
+        )
 
     def _run(self, files: Mapping[str, Any]) -> Mapping[str, Any]:
         """Reading, network, postprocessing."""

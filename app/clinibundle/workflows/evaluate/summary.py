@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clinibundle.bundle.description import MeasureDescription, without_unit
+from clinibundle.bundle.description import MEMBRANE_METRICS, MeasureDescription, without_unit
 from clinibundle.metrics.pooled import count_where_empty, pool, summarise_groups, summarise_where_truth
 from clinibundle.metrics.summary import summarise
 from clinibundle.report.evaluation import FurtherFigure
 from clinibundle.workflows.evaluate.lesions import summarise_scans
 from clinibundle.workflows.evaluate.measured import Measured
+from clinibundle.workflows.evaluate.membranes import summarise_sections
 
 _POOLED_SHOWN = ("dice", "sensitivity", "ppv")
 
@@ -41,6 +42,9 @@ def figures_of(measured: Sequence[Measured], described: MeasureDescription, main
     if scans:
         of_scans, groups_of_scans = zip(*scans, strict=True)
         figures["lesions"] = summarise_scans(of_scans, groups_of_scans, described)
+    sections = [case.section for case in measured if case.section is not None]
+    if sections:
+        figures["membranes"] = summarise_sections(sections)
     return figures
 
 
@@ -63,7 +67,22 @@ def further_figures(content: Mapping[str, Any]) -> list[FurtherFigure]:
             "nothing found, where there is nothing", empty["share"], empty["ci95"], empty["cases"], "case"
         )
         shown.append(found)
+    if "membranes" in content:
+        shown += _of_membranes(content["membranes"], cases)
     return shown + _of_lesions(content["lesions"]) if "lesions" in content else shown
+
+
+def _of_membranes(membranes: Mapping[str, Any], cases: int) -> list[FurtherFigure]:
+    fixed, best = membranes["at_fixed_threshold"], membranes["best_over_thresholds"]
+    shown = []
+    for name in MEMBRANE_METRICS:
+        threshold = membranes["fixed_threshold"]
+        text = f"{name} of the probability cut at {threshold:g}"
+        shown.append(FurtherFigure(text, fixed[name], None, cases, "section"))
+        if best[name]["value"] is not None:
+            text = f"{name} at its best threshold, {best[name]['threshold']:g}"
+            shown.append(FurtherFigure(text, best[name]["value"], None, cases, "section"))
+    return shown
 
 
 def _of_lesions(lesions: Mapping[str, Any]) -> list[FurtherFigure]:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from clinibundle.bundle.description import without_unit
 from clinibundle.report.evaluation import goodness
-from clinibundle.report.figures import overlay_png
+from clinibundle.report.figures import overlay_png, plain_png
 from clinibundle.report.page import Figure
 from clinibundle.workflows.evaluate.measured import Masks, Measured
 
 # Agreement, false finds, misses.
 _BOTH, _FALSE, _MISSED = 1, 2, 3
 _COLOURS = [(0, 160, 220), (240, 160, 0), (220, 40, 60)]
+_SPLITS_AND_MERGERS = "orange where a cell is split, blue where two are merged, grey where a membrane is"
 _MOST = 6
 _MAX_SIDE = 480
 _NIBABEL_LPS = nibabel.orientations.axcodes2ornt("LPS")
@@ -33,6 +34,7 @@ class _Case:
         labels: (x, y) of the picture or of one slice.
         slice_number: of a volume that is laid out in LPS, from 0; None for a flat picture.
         slices: how many it has.
+        errors: (rows, columns, 3), where the cells of a section are split and merged; shown in place of the picture.
     """
 
     goodness: float
@@ -41,6 +43,7 @@ class _Case:
     labels: NDArray[np.uint8]
     slice_number: int | None = None
     slices: int = 0
+    errors: NDArray[np.uint8] | None = None
 
 
 class WorstCases:
@@ -65,7 +68,10 @@ class WorstCases:
             return
         value = case.metrics.get(name)
         caption = f"{case.facts['case']}: " + (f"no {name}" if value is None else f"{name} {value:.3f}")
-        self._worst.append(_kept(good, caption, image, masks))
+        if case.section is None:
+            self._worst.append(_kept(good, caption, image, masks))
+        else:
+            self._worst.append(_Case(good, caption, image, np.zeros((0, 0), np.uint8), errors=case.section.errors))
         self._worst = sorted(self._worst, key=lambda kept: kept.goodness)[:_MOST]
 
     def figures(self) -> list[Figure]:
@@ -96,6 +102,8 @@ def telling_slice(labels: NDArray[np.uint8]) -> int:
 
 def _figure(case: _Case, window: tuple[float, float] | None) -> Figure:
     """The picture with agreement, false finds and misses in three colours."""
+    if case.errors is not None:
+        return Figure(f"{case.caption}; {_SPLITS_AND_MERGERS}", plain_png(case.errors, _MAX_SIDE))
     from monai.transforms import LoadImage
 
     picture: Any = LoadImage(image_only=True)(case.image)
