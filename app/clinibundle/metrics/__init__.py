@@ -1,1 +1,1 @@
-"""How good a mask is against the truth, and what many cases say together; NumPy and SciPy only."""
+"""How good a mask is against the truth, and what many cases say together."""
