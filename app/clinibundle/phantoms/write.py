@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clinibundle.errors import BundleError, did_you_mean
+from clinibundle.errors import BundleError, UsageError, did_you_mean
 from clinibundle.files import whole_directory, write_json
 from clinibundle.geometry import spacing_of, turn_lps_ras
 from clinibundle.phantoms.chest_ct import make_chest_ct
 from clinibundle.phantoms.chest_radiograph import chest_spacing_mm, make_chest_radiograph
 from clinibundle.phantoms.dicom_ct import write_ct_series
 from clinibundle.phantoms.dicom_dx import write_dx_study
+from clinibundle.phantoms.em_section import PIXEL_NM, make_em_section
 
 _FOLDS = 5
 
@@ -42,12 +43,12 @@ class PictureKind:
     Attributes:
         make: seed to picture and truth, both (rows, columns).
         spacing_mm: (rows, columns) to the side of a pixel.
-        write_study: folder, pictures, seed and side of a pixel to DICOM files.
+        write_study: folder, pictures, seed and side of a pixel to DICOM files; None of what never is DICOM.
     """
 
-    make: Callable[[int], tuple[NDArray[np.uint16], NDArray[np.bool_]]]
+    make: Callable[[int], tuple[NDArray[Any], NDArray[np.bool_]]]
     spacing_mm: Callable[[tuple[int, int]], float]
-    write_study: Callable[[Path, list[NDArray[np.uint16]], int, float], list[Path]]
+    write_study: Callable[[Path, list[NDArray[Any]], int, float], list[Path]] | None
 
     def write_case(self, folder: Path, name: str, seed: int, dicom: bool) -> dict[str, object]:
         """See `PhantomKind`."""
@@ -56,7 +57,9 @@ class PictureKind:
         image, label = f"images/{name}.png", f"labels/{name}.png"
         Image.fromarray(picture).save(folder / image)
         Image.fromarray(truth.astype(np.uint8) * 255).save(folder / label)
-        if dicom:
+        if dicom and self.write_study is None:
+            raise UsageError("--dicom: pictures of this kind are no DICOM; leave it out")
+        if dicom and self.write_study is not None:
             self.write_study(folder / "dicom" / name, [picture], seed, spacing)
         return {"image": image, "label": label, "spacing_mm": [spacing, spacing]}
 
@@ -111,6 +114,7 @@ def _chest_ct(seed: int) -> MadeVolume:
 PHANTOMS: dict[str, PhantomKind] = {
     "chest_radiograph": PictureKind(make_chest_radiograph, chest_spacing_mm, write_dx_study),
     "chest_ct": VolumeKind(_chest_ct, write_ct_series),
+    "em_section": PictureKind(make_em_section, lambda _: PIXEL_NM * 1e-6, None),
 }
 """The kinds that a bundle can name."""
 
