@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from clinibundle.errors import BundleError, OutputError
+from clinibundle.errors import BundleError, OutputError, UsageError
 from clinibundle.phantoms import write
 from clinibundle.phantoms.chest_ct import make_chest_ct
 from clinibundle.phantoms.write import PHANTOMS, write_phantom_cases
@@ -102,7 +102,7 @@ def test_nifti_and_dicom_of_a_case_show_the_same_voxels_at_the_same_place_in_the
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_bytes(tmp_path, kind):
     for name in ("first", "second"):
-        write_phantom_cases(kind, tmp_path / name, cases=2, seed=7, dicom=True)
+        write_phantom_cases(kind, tmp_path / name, cases=2, seed=7, dicom=kind != "em_section")
     assert files_in(tmp_path / "first") == files_in(tmp_path / "second")
 
 
@@ -128,3 +128,12 @@ def test_a_full_folder_is_kept_unless_overwriting(tmp_path):
     write_phantom_cases("chest_radiograph", tmp_path, cases=1, seed=0, dicom=False, overwrite=True)
     assert (tmp_path / "datalist.json").exists()
     assert not (tmp_path / "notes.txt").exists()
+
+
+def test_sections_of_a_microscope_are_no_dicom(tmp_path):
+    with pytest.raises(UsageError, match="no DICOM"):
+        write_phantom_cases("em_section", tmp_path / "out", cases=1, seed=0, dicom=True)
+    assert not (tmp_path / "out").exists()
+    write_phantom_cases("em_section", tmp_path / "out", cases=1, seed=0, dicom=False)
+    (row,) = json.loads((tmp_path / "out/datalist.json").read_text())["training"]
+    assert row["spacing_mm"] == [4e-6, 4e-6]
