@@ -35,6 +35,7 @@ from clinibundle.workflows.prepare.dicom_outlines import dicom_outlines
 from clinibundle.workflows.prepare.montgomery_shenzhen import montgomery_shenzhen
 from clinibundle.workflows.prepare.pairs import image_label_pairs
 from clinibundle.workflows.prepare.plan import LeaveOut, NotThisLayout, Origin, Plan, Remark, SourceCase, Written
+from clinibundle.workflows.prepare.section_stacks import section_stacks
 from clinibundle.workflows.prepare.task_tar import is_tar, unpacked_task
 
 __all__ = ["LAYOUTS", "PrepareResult", "Remark", "prepare"]
@@ -45,6 +46,7 @@ LAYOUTS: dict[str, Callable[[Origin], Plan]] = {
     "image_label_pairs": image_label_pairs,
     "decathlon": decathlon,
     "dicom_outlines": dicom_outlines,
+    "section_stacks": section_stacks,
 }
 _GIVEN_OUT_AS_TAR = "decathlon"
 
