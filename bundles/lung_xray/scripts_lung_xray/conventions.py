@@ -111,8 +111,8 @@ class MarginalDiceCELoss(torch.nn.Module):
         lambda_dice: weight of the Dice term, taken per picture.
         lambda_ce: weight of the cross entropy term, taken per pixel.
         smooth: keeps the Dice term defined for an empty mask.
-        pixel_loss: of two classes, from logits (batch, 2, H, W) and a label (batch, 1 or more, H, W) whose first channel
-            is 0 or 1; takes the place of all that.
+        pixel_loss: of two classes, from logits (batch, 2, H, W) and a label (batch, 1 or more, H, W), 0 or 1 in its
+            first channel; takes the place of all that.
     """
 
     def __init__(
