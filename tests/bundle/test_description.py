@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from clinibundle.bundle.description import LOWER_IS_BETTER, Bundle, without_unit
+from clinibundle.bundle.description import LOWER_IS_BETTER, MEMBRANE_METRICS, Bundle, without_unit
 from clinibundle.errors import BundleError
 from clinibundle.metrics.binary import binary_metrics
 
@@ -26,7 +26,8 @@ def describe(root: Path, main_metric: str | None = None, **measure: object) -> B
 def test_the_table_of_directions_holds_every_metric_that_can_be_computed() -> None:
     mask = np.ones((2, 2), bool)
     for spacing in (None, (1.0, 1.0)):
-        assert [without_unit(name) for name in binary_metrics(mask, mask, spacing)] == list(LOWER_IS_BETTER)
+        found = [without_unit(name) for name in binary_metrics(mask, mask, spacing)]
+        assert [*found, *MEMBRANE_METRICS] == list(LOWER_IS_BETTER)
 
 
 def test_the_directions_are_those_of_the_numbers() -> None:

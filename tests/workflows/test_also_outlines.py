@@ -32,7 +32,7 @@ def written(bundle: Bundle, folder: Path, also: list[str], tilt: float = 0) -> t
     volume = read(save_all(series, folder / "study"), tilt_allowed=bool(tilt))
     label_map = (np.random.default_rng(1).random(SHAPE[::-1]) < 0.6).astype(np.uint8)
     refuse_impossible(bundle, volume, also)
-    case = Objects(volume, SimpleNamespace(label_map=label_map, probability={}), [], [])
+    case = Objects(volume, SimpleNamespace(label_map=label_map, probability={}, weights_sha256="ab" * 32), [], [])
     write_objects(folder, bundle, bundle.dicom, case, also=also)
     return label_map.T, Grid(volume.affine_lps, SHAPE, tuple(volume.source.sop_instance_uids))
 

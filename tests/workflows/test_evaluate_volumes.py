@@ -262,7 +262,7 @@ def test_cases_that_cannot_be_compared_are_listed_and_the_others_counted(
 def masks_of(prediction: np.ndarray, truth: np.ndarray, affine: np.ndarray = RAS) -> tuple[Measured, Masks]:
     counts = count_pixels(prediction, truth)
     facts = {"case": "a", "group": "a", "fold": None}
-    return Measured(facts, {"dice": counts.ratios()["dice"]}, counts, None, 0.0), Masks(prediction, truth, affine)
+    return Measured(facts, {"dice": counts.ratios()["dice"]}, counts, None, None, 0.0), Masks(prediction, truth, affine)
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "LPI", "SAR"])
