@@ -26,6 +26,7 @@ from clinibundle.volume import Volume
 LOADERS = ("LoadImaged", "EnsureChannelFirstd")
 """Done by us before: reading into a Volume. Writing from one is done by us after."""
 _WRITERS = ("SaveImaged",)
+_CANNOT_BE_BUILT = (ValueError, KeyError, RuntimeError, TypeError, ImportError)
 WHOLE_OBJECTS = ("RemoveSmallObjectsd", "KeepLargestConnectedComponentd", "FillHolesd")
 """What looks at whole objects of a label map: of a bundle that may be run in slabs it is done once, on the whole."""
 
@@ -87,19 +88,9 @@ class Predictor:
             self._inferer = parser.get_parsed_content("inferer")
             self._postprocessing = parser.get_parsed_content("postprocessing")
             self._whole_objects = parser.get_parsed_content("whole_objects")
-            network = parser.get_parsed_content("network_def")
-            weights = Path(parser.get_parsed_content("weights")) if "weights" in parser else bundle.weights
-        except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-            raise BundleError(
-                f"the inference config of '{bundle.name}' cannot be built: {_first_line(error)}"
-            ) from error
-        self._network = network.to(device=self.device, memory_format=_memory_format(network)).eval()
-        if not weights.is_file():
-            raise BundleError(
-                f"'{bundle.name}' has no weights at '{weights}'; train it, or get one that comes with weights"
-            )
-        load_weights(self._network, weights, bundle.name)
-        self._weights_sha256 = sha256_of(weights)
+        except _CANNOT_BE_BUILT as error:
+            raise not_built(bundle.name, error) from error
+        self._network, self._weights_sha256 = network_with_weights(parser, bundle, self.device)
         self._checks = said_of_changes([overlay.stem for overlay in overlays], settings or {})
 
     def __call__(self, volume: Volume) -> Prediction:
@@ -196,6 +187,30 @@ def pick_device(wanted: str) -> torch.device:
             f"--device {wanted}: this machine has {torch.cuda.device_count()} CUDA devices; use auto or cpu"
         )
     return device
+
+
+def network_with_weights(parser: Any, bundle: Bundle, device: torch.device) -> tuple[torch.nn.Module, str]:
+    """The network of an inference config that is parsed, with the weights that the config names, and their fingerprint.
+
+    Raises:
+        BundleError: if it cannot be built, or the weights are not there or do not fit.
+    """
+    try:
+        network = parser.get_parsed_content("network_def")
+        weights = Path(parser.get_parsed_content("weights")) if "weights" in parser else bundle.weights
+    except _CANNOT_BE_BUILT as error:
+        raise not_built(bundle.name, error) from error
+    if not weights.is_file():
+        raise BundleError(
+            f"'{bundle.name}' has no weights at '{weights}'; train it, or get one that comes with weights"
+        )
+    load_weights(network, weights, bundle.name)
+    return network.to(device=device, memory_format=_memory_format(network)).eval(), sha256_of(weights)
+
+
+def not_built(bundle_name: str, error: Exception) -> BundleError:
+    """What is said of an inference config whose components cannot be made."""
+    return BundleError(f"the inference config of '{bundle_name}' cannot be built: {_first_line(error)}")
 
 
 def load_weights(network: torch.nn.Module, path: Path, bundle_name: str) -> None:

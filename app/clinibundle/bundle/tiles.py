@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from clinibundle.bundle.configs import component_of, read_config
 from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.memory import PROGRAM
-from clinibundle.bundle.predict import LOADERS, load_weights, pick_device, said_of_changes
+from clinibundle.bundle.predict import LOADERS, network_with_weights, pick_device, said_of_changes
 from clinibundle.checks import Check
 from clinibundle.errors import BundleError, UnsuitableInput
-from clinibundle.files import sha256_of
 from clinibundle.transforms.instances import InstanceRule
 
 _OF_SINGLE_PIXELS = ("ScaleIntensityRanged", "CastToTyped", "EnsureTyped")
@@ -83,15 +82,7 @@ class TilePredictor:
         self.rule = _rule(parser["postprocessing"]["transforms"], bundle.name)
         decisive = [parser[key] for key in ("network_def", "preprocessing", "inferer", "postprocessing")]
         self.settings_sha256 = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-        try:
-            parser.parse()
-            network = parser.get_parsed_content("network_def")
-            weights = Path(parser.get_parsed_content("weights")) if "weights" in parser else bundle.weights
-        except (ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
-            raise BundleError(f"the inference config of '{bundle.name}' cannot be built: {error}") from error
-        load_weights(network, weights, bundle.name)
-        self._network = network.to(device=self.device, memory_format=torch.channels_last).eval()
-        self.weights_sha256 = sha256_of(weights)
+        self._network, self.weights_sha256 = network_with_weights(parser, bundle, self.device)
         self.checks: tuple[Check, ...] = said_of_changes([overlay.stem for overlay in overlays], settings or {})
 
     def _refuse_what_tiles_cannot_do(self) -> None:
@@ -153,5 +144,4 @@ def _rule(postprocessing: Sequence[Mapping[str, Any]], name: str) -> InstanceRul
     step = next((t for t in postprocessing if component_of(t) == _CELLS), None)
     if step is None:
         raise BundleError(f"the inference config of '{name}' is tiled and has no {_CELLS}; add it to postprocessing")
-    given = {key: value for key, value in step.items() if key not in ("_target_", "keys")}
-    return InstanceRule(**{**given, **({"levels": tuple(given["levels"])} if "levels" in given else {})})
+    return InstanceRule(**{key: value for key, value in step.items() if key not in ("_target_", "keys")})

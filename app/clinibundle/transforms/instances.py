@@ -9,7 +9,7 @@ component), so tiles of a picture of any size give the same answer as the whole.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -44,7 +44,7 @@ class InstanceRule:
     smoothing_px: float = 2.0
     seed_probability: float = 0.85
     min_seed_px: int = 30
-    levels: tuple[float, ...] = (0.8, 0.7, 0.6, 0.5)
+    levels: Sequence[float] = (0.8, 0.7, 0.6, 0.5)
     steps: int = 6
     min_cell_px: int = 20
 
@@ -125,8 +125,6 @@ class CellsOfProbabilityd(MapTransform):  # type: ignore[misc]
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **rule: Any) -> None:
         super().__init__(keys, allow_missing_keys)
-        if "levels" in rule:
-            rule["levels"] = tuple(rule["levels"])
         self.rule = InstanceRule(**rule)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

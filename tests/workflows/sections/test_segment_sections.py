@@ -243,6 +243,13 @@ def test_a_limit_of_memory_is_kept_or_refused(bundle: Bundle, tmp_path: Path) ->
     run(bundle, tmp_path / "a.png", tmp_path / "out", max_memory_gib=1.0)
 
 
+def test_missing_weights_are_refused_by_their_place(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.weights.unlink()
+    Image.fromarray(section()).save(tmp_path / "a.png")
+    with pytest.raises(BundleError, match=r"'toy_tiles' has no weights at '.*models/model\.pt'"):
+        run(bundle, tmp_path / "a.png", tmp_path / "out")
+
+
 def test_what_looks_at_more_than_pixels_cannot_be_tiled(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "blur.yaml").write_text("preprocessing::transforms::2:\n  _target_: GaussianSmoothd\n  keys: image\n")
     Image.fromarray(section()).save(tmp_path / "a.png")
