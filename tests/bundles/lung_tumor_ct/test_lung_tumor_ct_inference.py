@@ -150,12 +150,12 @@ def test_a_picture_with_neighbours_gives_the_mask_of_its_slice_in_the_volume(tmp
     assert min(shares) > 0.01 and max(shares) < 0.99
 
 
-def test_finds_smaller_than_thirty_cubic_millimetres_are_removed() -> None:
+def test_finds_smaller_than_a_hundred_cubic_millimetres_are_removed() -> None:
     step = config("inference")["postprocessing"]["transforms"][-2]
     remove = ConfigParser({"step": step}).get_parsed_content("step")
     pred = torch.zeros(1, 20, 20, 4)
-    # Voxels of 3 cubic millimetres: nine and twelve of them.
-    pred[0, 2:5, 2:5, 0] = 1
-    pred[0, 10:16, 10:12, 2] = 1
+    # Voxels of 3 cubic millimetres: thirty and forty of them.
+    pred[0, 2:7, 2:8, 0] = 1
+    pred[0, 10:18, 10:15, 2] = 1
     found = remove({"pred": MetaTensor(pred, affine=torch.diag(torch.tensor([1.0, 1.0, 3.0, 1.0])))})["pred"]
-    assert found.sum() == 12 and found[0, 10:16, 10:12, 2].all()
+    assert found.sum() == 40 and found[0, 10:18, 10:15, 2].all()
