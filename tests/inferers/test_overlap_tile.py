@@ -19,6 +19,7 @@ from clinibundle.inferers.overlap_tile import OverlapTileInferer, tiles_along
 from clinibundle.networks.receptive_radius import receptive_radius
 from clinibundle.networks.unet2015 import UNet2015
 from clinibundle.networks.valid_sizes import margin, valid_at_least
+from clinibundle.networks.views import DihedralMean
 
 
 @cache
@@ -277,3 +278,17 @@ def test_a_config_makes_it_from_plain_data() -> None:
     )
     inferer = parser.get_parsed_content("inferer")
     assert inferer(inputs=picture(31, 33), network=unpadded()).shape == (1, 3, 31, 33)
+
+
+def test_eight_views_of_tiles_are_eight_views_of_the_whole_picture() -> None:
+    network, image = padded("unet"), picture(37, 50)
+    with torch.inference_mode():
+        whole = DihedralMean(network)(mirrored(image, 32, [32 + 3, 32 + 2]))[:, :, 32:69, 32:82]
+        tiles = OverlapTileInferer(tile_size=16, halo=32, multiple=4, views=8)(image, network)
+    torch.testing.assert_close(tiles, whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("views", "size"), [(2, (8, 8)), (8, (8, 8, 8))])
+def test_other_views_are_refused(views: int, size: tuple[int, ...]) -> None:
+    with pytest.raises(BundleError, match="view"):
+        OverlapTileInferer(tile_size=4, halo=0, multiple=1, views=views)(picture(*size), torch.nn.Identity())

@@ -24,6 +24,7 @@ from clinibundle.bundle.memory import PROGRAM
 from clinibundle.bundle.predict import LOADERS, network_with_weights, pick_device, said_of_changes
 from clinibundle.checks import Check
 from clinibundle.errors import BundleError, UnsuitableInput
+from clinibundle.networks.views import DihedralMean
 from clinibundle.transforms.instances import InstanceRule
 
 _OF_SINGLE_PIXELS = ("ScaleIntensityRanged", "CastToTyped", "EnsureTyped")
@@ -82,7 +83,8 @@ class TilePredictor:
         self.rule = _rule(parser["postprocessing"]["transforms"], bundle.name)
         decisive = [parser[key] for key in ("network_def", "preprocessing", "inferer", "postprocessing")]
         self.settings_sha256 = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-        self._network, self.weights_sha256 = network_with_weights(parser, bundle, self.device)
+        network, self.weights_sha256 = network_with_weights(parser, bundle, self.device)
+        self._network = DihedralMean(network) if inferer.get("views", 1) > 1 else network
         self.checks: tuple[Check, ...] = said_of_changes([overlay.stem for overlay in overlays], settings or {})
 
     def _refuse_what_tiles_cannot_do(self) -> None:

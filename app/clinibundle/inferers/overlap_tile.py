@@ -17,6 +17,7 @@ from monai.utils import ensure_tuple_rep
 
 from clinibundle.errors import BundleError
 from clinibundle.mirror import mirrored_crop
+from clinibundle.networks.views import DihedralMean
 
 
 def tiles_along(size: int, tile_size: int, multiple: int) -> tuple[int, range]:
@@ -66,6 +67,8 @@ class OverlapTileInferer(Inferer):  # type: ignore[misc]
         sw_batch_size: tiles in one call of the network.
         sw_device: where the network is; that of the picture by default.
         device: where the result is put together; that of the picture by default.
+        views: 8 averages what the network says of the eight flips and quarter turns of a tile (`DihedralMean`), for
+            eight times the time; 1 asks it once. 8 is for pictures of two axes.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class OverlapTileInferer(Inferer):  # type: ignore[misc]
         sw_batch_size: int = 1,
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
+        views: int = 1,
     ) -> None:
         super().__init__()
         self.tile_size = tile_size
@@ -84,6 +88,7 @@ class OverlapTileInferer(Inferer):  # type: ignore[misc]
         self.sw_batch_size = sw_batch_size
         self.sw_device = sw_device
         self.device = device
+        self.views = views
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -113,13 +118,16 @@ class OverlapTileInferer(Inferer):  # type: ignore[misc]
                 f"tiles need tile_size ≥ multiple ≥ 1, halo ≥ 0 and sw_batch_size ≥ 1; they are {tile_size}, "
                 f"{multiple}, {halo} and {self.sw_batch_size}"
             )
+        if self.views not in (1, 8) or (self.views == 8 and len(size) != 2):
+            raise BundleError(f"tiles are looked at in 1 view, or pictures of two axes in 8; not {self.views}")
+        asked = DihedralMean(network) if self.views > 1 else network
         layout = [tiles_along(*axis) for axis in zip(size, tile_size, multiple, strict=True)]
         tile = [length for length, _ in layout]
         places = itertools.product(range(batch), *(starts for _, starts in layout))
         result = pictures.new_empty(0)
         while some := list(itertools.islice(places, self.sw_batch_size)):
             windows = torch.stack([_window(pictures[index], starts, tile, halo) for index, *starts in some])
-            answers = _middle(network(windows.to(self.sw_device or pictures.device), *args, **kwargs), windows, tile)
+            answers = _middle(asked(windows.to(self.sw_device or pictures.device), *args, **kwargs), windows, tile)
             if result.numel() == 0:
                 result = answers.new_empty(batch, answers.shape[1], *size, device=self.device or pictures.device)
             for (index, *starts), answer in zip(some, answers, strict=True):

@@ -243,6 +243,21 @@ def test_a_limit_of_memory_is_kept_or_refused(bundle: Bundle, tmp_path: Path) ->
     run(bundle, tmp_path / "a.png", tmp_path / "out", max_memory_gib=1.0)
 
 
+def test_eight_views_are_asked_for_in_tiles_as_well(tmp_path: Path) -> None:
+    Image.fromarray(section()).save(tmp_path / "a.png")
+    certainties = []
+    for views in (1, 8):
+        bundle = Bundle(make_tiled_bundle(tmp_path / f"toy_{views}", views=views))
+        # Looks to one side, so that the answer depends on how the section is turned.
+        state = torch.load(bundle.weights, weights_only=True)
+        state["conv.weight"][1, :, :, :2] = 0
+        torch.save(state, bundle.weights)
+        out, expected = run(bundle, tmp_path / "a.png", tmp_path / str(views)), monai_answer(bundle, tmp_path / "a.png")
+        certainties.append(np.asarray(Image.open(out / "probability.png")) / 65535)
+        assert np.abs(certainties[-1] - expected["probability"]).max() < 1e-4
+    assert np.abs(np.subtract(*certainties)).max() > 0.05
+
+
 def test_missing_weights_are_refused_by_their_place(bundle: Bundle, tmp_path: Path) -> None:
     bundle.weights.unlink()
     Image.fromarray(section()).save(tmp_path / "a.png")
