@@ -13,7 +13,20 @@ from typing import NoReturn
 
 import typer
 
-from clinibundle.cli import check, convert, evaluate, listing, phantom, prepare, segment, show, studies, train, version
+from clinibundle.cli import (
+    check,
+    convert,
+    evaluate,
+    inspect,
+    listing,
+    phantom,
+    prepare,
+    segment,
+    show,
+    studies,
+    train,
+    version,
+)
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError
 
@@ -39,6 +52,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("prepare")(prepare.prepare)
 app.command("check")(check.check)
 app.command("phantom")(phantom.phantom)
+app.command("inspect")(inspect.inspect)
 app.command("version")(version.version)
 
 

@@ -1,0 +1,1 @@
+"""Bundles between clinics: looked through before anything in them runs."""
