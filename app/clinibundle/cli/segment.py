@@ -63,6 +63,9 @@ def segment(
             help="Keep within so much memory, or refuse; four fifths of what is free if not given.",
         ),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run whatever a packed bundle names, not only what is on the allow-list.")
+    ] = False,
     overwrite: Overwrite = False,
     overlay: Overlay = None,
     setting: Setting = None,
@@ -76,9 +79,9 @@ def segment(
     Example: clinibundle segment lung_xray study/ --output-dir result
     """
     from clinibundle.bundle.configs import parse_settings
-    from clinibundle.bundle.description import Bundle
-    from clinibundle.bundle.find import find_bundle, find_overlay
+    from clinibundle.bundle.find import find_overlay
     from clinibundle.report.wording import value_text
+    from clinibundle.workflows.at_hand import bundle_at_hand
     from clinibundle.workflows.read_input import DicomOptions
     from clinibundle.workflows.segment import SegmentOptions
     from clinibundle.workflows.segment import segment as run
@@ -86,26 +89,26 @@ def segment(
     talk = Talk(quiet, verbose)
     if max_memory is not None and not 0 < max_memory < inf:
         raise UsageError(f"--max-memory {max_memory:g}: expected a number of GiB above 0, as in --max-memory 8")
-    found = Bundle(find_bundle(bundle))
-    options = SegmentOptions(
-        dicom=DicomOptions(series, every_study, correct_tilt),
-        seg_kind=seg.value,
-        also=[kind.value for kind in dict.fromkeys(also or [])],
-        overwrite=overwrite,
-        resume=resume,
-        identified=identified,
-        device=device,
-        overlays=[find_overlay(name, found.root) for name in overlay or []],
-        settings=parse_settings(setting or []),
-        max_memory_gib=max_memory,
-    )
-    outcomes = run(found, source, output_dir, options, talk)
+    with bundle_at_hand(bundle) as (found, came_packed):
+        options = SegmentOptions(
+            dicom=DicomOptions(series, every_study, correct_tilt),
+            seg_kind=seg.value,
+            also=[kind.value for kind in dict.fromkeys(also or [])],
+            overwrite=overwrite,
+            resume=resume,
+            identified=identified,
+            device=device,
+            overlays=[find_overlay(name, found.root) for name in overlay or []],
+            settings=parse_settings(setting or []),
+            max_memory_gib=max_memory,
+            only_listed=came_packed and not trust,
+        )
+        outcomes, columns = run(found, source, output_dir, options, talk), found.report.columns
     if as_json:
         talk.json(
             [{"case": o.case, "findings": o.findings, "warnings": o.warnings, "refused": o.refusal} for o in outcomes]
         )
     else:
-        columns = found.report.columns
         rows = [
             [o.case, f["name"], *(value_text(f[c.key], c.format) if c.key in f else "–" for c in columns), o.warnings]
             for o in outcomes

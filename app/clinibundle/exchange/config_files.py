@@ -129,7 +129,7 @@ def judge_config(name: str, value: Any, own: OwnPython) -> list[Finding]:
     for place, component in targets_in(value):
         verdict, why = judge_target(component["_target_"], own)
         found.append(Finding(verdict, f"{name}, {place}", _short(component["_target_"]), why or "a component"))
-        found += _judge_arguments(f"{name}, {place}", component)
+        found += arguments_that_reach_out(f"{name}, {place}", component)
     for place, text in texts_in(value):
         where = f"{name}, {place}"
         if text.startswith("$"):
@@ -141,7 +141,8 @@ def judge_config(name: str, value: Any, own: OwnPython) -> list[Finding]:
     return found
 
 
-def _judge_arguments(where: str, component: dict[str, Any]) -> list[Finding]:
+def arguments_that_reach_out(where: str, component: dict[str, Any]) -> list[Finding]:
+    """Arguments by which a harmless component fetches, runs or reads what is not."""
     found = []
     mode = component.get("_mode_", "default")
     if mode not in ("default", "callable"):

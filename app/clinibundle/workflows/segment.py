@@ -14,6 +14,7 @@ from clinibundle.bundle.description import Bundle
 from clinibundle.bundle.memory import plan_run
 from clinibundle.console import Talk
 from clinibundle.errors import ClinibundleError, UnsuitableInput, UsageError
+from clinibundle.exchange.allow_list import refuse_what_is_not_listed
 from clinibundle.files import (
     refuse_full_directory,
     refuse_input_in_output,
@@ -47,6 +48,7 @@ class SegmentOptions:
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         overlays, settings: put on top of the bundle's inference config.
         max_memory_gib: that the program may hold; None for what the machine has free.
+        only_listed: nobody vouches for the bundle, so that nothing of it is run that is not on the allow-list.
     """
 
     dicom: DicomOptions = field(default_factory=DicomOptions)
@@ -59,6 +61,7 @@ class SegmentOptions:
     overlays: Sequence[Path] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_memory_gib: float | None = None
+    only_listed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
     Raises:
         ClinibundleError: if a single case is refused, or nothing could be tried at all. Of several cases, refused ones
             are in the list that is returned.
+        NeedsTrust: if nobody vouches for the bundle and it needs more than what is listed.
     """
     if options.resume and options.overwrite:
         raise UsageError("--resume keeps finished cases and --overwrite replaces them; use one of the two")
@@ -85,6 +89,8 @@ def segment(bundle: Bundle, path: Path, output_dir: Path, options: SegmentOption
     refuse_input_in_output(output_dir, path)
     if not options.resume:
         refuse_full_directory(output_dir, options.overwrite)
+    if options.only_listed:
+        refuse_what_is_not_listed(bundle.root, bundle.name, options.overlays, options.settings)
     if bundle.is_tiled:
         return _segment_sections(bundle, path, output_dir, options, talk)
     talk.stage(f"reading {'the folder' if path.is_dir() else 'the file'}")
