@@ -43,8 +43,8 @@ def refuse_what_is_not_listed(
     parser = read_config(root, "inference", overlays, settings)
     for place, what, why in _more_than_listed(parser):
         raise NeedsTrust(
-            f"'{name}' came packed and nobody vouches for it; its inference config has {what[:80]!r} at {place}: {why}; "
-            f""
+            f"'{name}' came packed and nobody vouches for it; its inference config has {what[:80]!r} at {place}: "
+            f"{why}; "
             "run it with --trust if you know who made it"
         )
 
