@@ -148,6 +148,23 @@ def test_a_label_that_marks_membranes_has_its_cells_in_class_0():
     assert np.array_equal(weighted[1], weight_map(membranes == 0))
 
 
+def test_specks_are_no_cells_to_be_kept_apart():
+    label = np.zeros((40, 40), np.uint8)
+    label[5:35, 2:18] = label[5:35, 22:38] = 1
+    clean = label.copy()
+    label[1:3, 19:21] = label[20, 20] = 1
+    weighed = [
+        WeightMapd("label", class_weights=[1, 1], min_cell_px=size)({"label": torch.from_numpy(each)[None]})["label"]
+        for each, size in ((label, 5), (clean, 0), (label, 0))
+    ]
+    # What it costs to get a pixel wrong is as without the specks, but on the specks themselves.
+    same = label == clean
+    assert torch.equal(weighed[0][1][same], weighed[1][1][same]) and not torch.equal(
+        weighed[2][1][same], weighed[1][1][same]
+    )
+    assert torch.equal(weighed[0][0], torch.from_numpy(label).float()) and (weighed[0][1][label > 0] == 1).all()
+
+
 def test_instance_numbers_become_a_class_and_touching_cells_get_a_gap():
     cells = np.zeros((20, 20), np.uint16)
     cells[4:16, 3:10], cells[4:16, 10:17] = 8, 300

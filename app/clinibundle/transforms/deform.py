@@ -94,9 +94,9 @@ def resample(picture: torch.Tensor, deformation: Deformation, mode: str) -> torc
 class RandDeform2Dd(RandomizableTransform, MapTransform):  # type: ignore[misc]
     """Random crop, shift, rotation, zoom, flips and elastic deformation; one resampling, and none for crop and flips.
 
-    As it stands it is the geometric augmentation of Ronneberger, Fischer and Brox 2015 (arXiv 1505.04597), section 3.1:
-    Gaussian displacements on a coarse 3 × 3 grid, interpolated bicubically, rotation and flips. What comes in from
-    beyond the border is mirrored. Every argument that says how much switches its part off at 0 (`scale_range` at 1, 1).
+    After Ronneberger, Fischer and Brox 2015 (arXiv 1505.04597), section 3.1: shift, rotation, and Gaussian
+    displacements on a coarse 3 × 3 grid, interpolated bicubically; zoom and flips are added. What comes in from beyond
+    the border is mirrored. Every argument that says how much switches its part off at 0 (`scale_range` at 1, 1).
 
     Args:
         keys: pictures and labels (channels, x, y) of one size x, y, all deformed alike; any number of channels.

@@ -202,6 +202,8 @@ class WeightMapd(MapTransform):  # type: ignore[misc]
         instances: the label holds instance numbers; touching cells are parted (`part_touching_cells`) and all get the
             class number 1. Otherwise it holds class numbers and stays as it is.
         cell_class: the class that is cells, where it is not every class above 0: 0 for labels that mark membranes.
+        min_cell_px: what is smaller is no cell to be kept apart from others; of a mask that was deformed, slivers break
+            off at its edges.
         allow_missing_keys: as in every MONAI transform.
     """
 
@@ -213,6 +215,7 @@ class WeightMapd(MapTransform):  # type: ignore[misc]
         class_weights: Sequence[float] | None = None,
         instances: bool = False,
         cell_class: int | None = None,
+        min_cell_px: int = 0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -221,7 +224,7 @@ class WeightMapd(MapTransform):  # type: ignore[misc]
         if instances and cell_class is not None:
             raise BundleError("a label of instance numbers has no cell_class: leave it out, or set instances to false")
         self.w0, self.sigma, self.class_weights = w0, sigma, class_weights
-        self.instances, self.cell_class = instances, cell_class
+        self.instances, self.cell_class, self.min_cell_px = instances, cell_class, min_cell_px
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The row with two channels under each key."""
@@ -241,5 +244,13 @@ class WeightMapd(MapTransform):  # type: ignore[misc]
             classes = cells > 0
         else:
             cells = cell_numbers(classes > 0 if self.cell_class is None else classes == self.cell_class)
-        weights = weight_map(cells, self.w0, self.sigma, self.class_weights, instances=True)
+        balance = class_balance(cells > 0, self.class_weights)
+        weights = balance + separation(_without_specks(cells, self.min_cell_px), self.w0, self.sigma) * (cells == 0)
         return torch.from_numpy(np.stack([classes.astype(np.float32), weights]))
+
+
+def _without_specks(cells: NDArray[Any], min_cell_px: int) -> NDArray[Any]:
+    if min_cell_px <= 1:
+        return cells
+    numbers, places, sizes = np.unique(cells, return_inverse=True, return_counts=True)
+    return np.where(sizes >= min_cell_px, numbers, 0)[places.reshape(cells.shape)]
