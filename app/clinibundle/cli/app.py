@@ -19,6 +19,7 @@ from clinibundle.cli import (
     evaluate,
     inspect,
     listing,
+    pack,
     phantom,
     prepare,
     segment,
@@ -53,6 +54,7 @@ app.command("prepare")(prepare.prepare)
 app.command("check")(check.check)
 app.command("phantom")(phantom.phantom)
 app.command("inspect")(inspect.inspect)
+app.command("pack")(pack.pack)
 app.command("version")(version.version)
 
 

@@ -173,12 +173,18 @@ def _judge_macro(where: str, text: str) -> list[Finding]:
     return [Finding(Verdict.NEEDS_TRUST, where, _short(text), "takes in another file, from wherever it is run")]
 
 
+def absolute_paths(text: str) -> list[str]:
+    """Paths that do not begin at the bundle; what is put behind a reference, as in @bundle_root + '/models', does."""
+    return [str(path) for path in _ABSOLUTE.findall(_PUT_BEHIND.sub("", text))]
+
+
 def _judge_links(where: str, text: str) -> list[Finding]:
     found = [Finding(Verdict.NEEDS_TRUST, where, _short(link), "a link to elsewhere") for link in _URL.findall(text)]
     if not found and not text.startswith(("@", "%")):
-        # What is put behind a reference, as in @bundle_root + '/models', is no path of its own.
-        paths = _ABSOLUTE.findall(_PUT_BEHIND.sub("", text) if text.startswith("$") else text)
-        found = [Finding(Verdict.NEEDS_TRUST, where, _short(path), "a path outside the bundle") for path in paths]
+        found = [
+            Finding(Verdict.NEEDS_TRUST, where, _short(path), "a path outside the bundle")
+            for path in absolute_paths(text)
+        ]
     if not text.isascii() and (text.startswith(("$", "@", "%")) or any(ord(sign) in _INVISIBLE for sign in text)):
         found.append(
             Finding(Verdict.DANGEROUS, where, ascii(text)[:100], "characters that look like others or like nothing")
