@@ -124,6 +124,18 @@ def test_train_and_evaluate_what_it_left(run, place: Path) -> None:
     run(f"evaluate toy_bright --dataset-dir data --output-dir again --weights {weights}")
 
 
+def test_inspect_pack_and_segment_with_what_was_packed(run, place: Path) -> None:
+    bundle = make_toy_bundle(place / "own" / "toy_sent", THRESHOLD)
+    # Its way to train is to copy files, which no clinic would take from another.
+    (bundle / "configs" / "train.yaml").unlink()
+    assert run(f"inspect {bundle}").out.endswith("toy_sent: clean\n")
+    run(f"pack {bundle} --output sent.zip")
+    run("inspect sent.zip")
+    run("segment sent.zip data/images/a.png --output-dir by_zip")
+    truth = np.asarray(Image.open(place / "data" / "labels" / "a.png")) > 0
+    assert np.array_equal(np.asarray(Image.open(place / "by_zip" / "mask.png")) > 0, truth)
+
+
 def test_prepare(run, place: Path) -> None:
     assert run("prepare toy_bright data prepared").out.startswith("5 cases (image_label_pairs) in prepared")
     assert len(json.loads((place / "prepared" / "datalist.json").read_text())["training"]) == 5
@@ -132,4 +144,4 @@ def test_prepare(run, place: Path) -> None:
 def test_no_command_is_forgotten_here() -> None:
     text = Path(__file__).read_text()
     for command in app.registered_commands:
-        assert f'run("{command.name}' in text or command.name == "version"
+        assert f'run("{command.name}' in text or f'run(f"{command.name}' in text or command.name == "version"

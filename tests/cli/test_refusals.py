@@ -37,7 +37,7 @@ REFUSED = {
     "no picture": ("segment toy_bright text.png -o out", "'text.png' cannot be read as a picture"),
     "black picture": ("segment toy_bright black.png -o out", "'black.png' shows nothing"),
     "damaged zip": ("segment toy_bright study.zip -o out", "the zip is damaged or cut off"),
-    "zipped bundle": ("segment bundle.zip data -o out", "'bundle.zip' is packed"),
+    "zipped bundle": ("segment bundle.zip data -o out", "'bundle.zip' is neither the folder of a bundle nor a zip"),
     "no bundle": ("segment empty data -o out", "'empty' is no bundle"),
     "full output": ("segment toy_bright data/images/a.png -o full", "'full' is not empty"),
     "file as output": ("segment toy_bright data/images/a.png -o text.png", "'text.png' is a file"),
