@@ -144,6 +144,8 @@ _with("macro to a file elsewhere", lambda content: content.update(more="%evil.ya
 _with("link", lambda content: content.update(weights="https://evil.example/model.pt"))
 _with("share of a Windows network", lambda content: content.update(weights="\\\\evil.example\\share\\model.pt"))
 _with("absolute path", lambda content: content.update(output_dir="/etc/cron.d"))
+_with("path that leads upwards", lambda content: content.update(output_dir="masks/../../.ssh"))
+_expression("path that leads upwards in an expression", "$@output_dir + '/../../.ssh'")
 _with("home folder", lambda content: content.update(output_dir="~/.ssh"))
 _with("invisible characters", lambda content: content.update(note="$1 + 1 #\u202e2"))
 

@@ -21,6 +21,7 @@ LARGEST_CONFIG = 2**20
 _DEEPEST, _MOST_VALUES = 60, 200_000
 _URL = re.compile(r"\b(?:https?|ftp|file|s3|gs|ssh|git|data|oci|hf)://\S+|\\\\[\w.]+\\", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"(?:^|[\s'\"=(,])(/(?!/)[\w.~-]+/\S*|~[\w-]*/\S*|[A-Za-z]:[\\/]\S*)")
+_UPWARDS = re.compile(r"(?:^|[\\/'\"\s=+])\.\.(?:[\\/]|$)")
 _PUT_BEHIND = re.compile(r"@[\w:#]+\s*\+\s*(['\"])/.*?\1")
 _FILE_OF_MACRO = re.compile(r"%(.+\.(?:json|yaml|yml))(?:::|#|$)", re.IGNORECASE)
 # Arguments that make a component of MONAI fetch something.
@@ -185,6 +186,8 @@ def _judge_links(where: str, text: str) -> list[Finding]:
             Finding(Verdict.NEEDS_TRUST, where, _short(path), "a path outside the bundle")
             for path in absolute_paths(text)
         ]
+    if not text.startswith("%") and _UPWARDS.search(text):
+        found.append(Finding(Verdict.NEEDS_TRUST, where, _short(text), "a path that leads out of a folder"))
     if not text.isascii() and (text.startswith(("$", "@", "%")) or any(ord(sign) in _INVISIBLE for sign in text)):
         found.append(
             Finding(Verdict.DANGEROUS, where, ascii(text)[:100], "characters that look like others or like nothing")
