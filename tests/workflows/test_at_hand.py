@@ -62,6 +62,7 @@ REFUSED = {
     "harmful component": (add({"_target_": "os.system", "command": f"touch {MARK}"}), r"os\.system"),
     "expression": (add({"_target_": "Identityd", "keys": f"$open('{MARK}', 'w').name"}), "open"),
     "import": (lambda content: content.update(imports=["$import subprocess"]), "import subprocess"),
+    "import that nothing refers to": (lambda content: content.update(hidden=["$import own"]), "import own"),
     "macro": (add({"_target_": "Identityd", "keys": "%inference.yaml::x"}), "macro"),
     "fetched weights": (add({"_target_": "Identityd", "keys": "image", "pretrained": True}), "pretrained"),
     "behind a reference": (

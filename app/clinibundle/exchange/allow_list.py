@@ -15,12 +15,12 @@ from clinibundle.bundle.configs import read_config
 from clinibundle.errors import NeedsTrust
 from clinibundle.exchange.components import judge_target
 from clinibundle.exchange.config_files import arguments_that_reach_out, targets_in, texts_in
-from clinibundle.exchange.expressions import judge_expression
+from clinibundle.exchange.expressions import CLEAN, judge_expression
 from clinibundle.exchange.own_python import OwnPython
 from clinibundle.exchange.verdicts import Verdict
 
-# What `segment` takes from a bundle's inference config; MONAI runs all imports as soon as anything is asked for.
-_TAKEN = ("imports", "network_def", "preprocessing", "inferer", "postprocessing", "weights")
+# What `segment` takes from a bundle's inference config.
+_TAKEN = ("network_def", "preprocessing", "inferer", "postprocessing", "weights")
 _REFERENCE = re.compile(r"@(\w+(?:(?:::|#)\w+)*)")
 _NOTHING_OF_ITS_OWN = OwnPython({})
 
@@ -50,6 +50,11 @@ def refuse_what_is_not_listed(
 
 
 def _more_than_listed(parser: Any) -> Iterator[tuple[str, str, str]]:
+    # As soon as anything is asked for, MONAI runs every import of the config, wherever it stands.
+    for place, text in texts_in(parser.get()):
+        verdict, why = judge_expression(text) if text.startswith("$") and "import" in text else CLEAN
+        if verdict is not Verdict.CLEAN:
+            yield place, text, why
     pending, seen = list(_TAKEN), set(_TAKEN)
     while pending:
         key = pending.pop(0)

@@ -44,8 +44,7 @@ def freeze(root: Path, overlays: Sequence[Path], to: Path) -> None:
         twin = path.with_suffix(".json")
         if not twin.exists():
             _write_json(twin, yaml.safe_load(path.read_text(encoding="utf-8")))
-    needed = sorted({target.split(".")[0] for target in _targets_of(to / "configs")} & {"clinibundle"})
-    if needed:
+    if any(target.startswith("clinibundle.") for target in _targets_of(to / "configs")):
         _name_as_required(to / "configs" / "metadata.json")
 
 

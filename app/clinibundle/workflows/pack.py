@@ -106,7 +106,7 @@ def _make_test_case(bundle: Bundle, folder: Path, talk: Talk) -> dict[str, Any] 
     ending = "".join(picture.suffixes)
     kept.mkdir()
     shutil.copy(picture, kept / f"input{ending}")
-    segment(bundle, kept / f"input{ending}", out, SegmentOptions(device="cpu", only_listed=False), Talk(quiet=True))
+    segment(bundle, kept / f"input{ending}", out, SegmentOptions(device="cpu"), Talk(quiet=True))
     (mask,) = out.glob("mask.*")
     expected = f"expected{''.join(mask.suffixes)}"
     shutil.copy(mask, kept / expected)
