@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import warnings
@@ -109,6 +110,20 @@ def test_what_training_alone_needs_does_not_stain_inference(tmp_path: Path) -> N
     (root / "scripts_x" / "other.py").write_text("from pathlib import Path\nx = Path('x').write_text\n")
     found = inspect_bundle(root)
     assert found.verdicts["train"] is Verdict.NEEDS_TRUST and found.verdict is Verdict.CLEAN
+
+
+def test_a_volume_as_test_case_is_clean(tmp_path: Path) -> None:
+    root = make_clean_bundle(tmp_path / "toy")
+    (root / "test_case").mkdir()
+    (root / "test_case" / "input.nii.gz").write_bytes(gzip.compress(bytes(400)))
+    assert inspect_bundle(root).verdict is Verdict.CLEAN
+    (root / "test_case" / "input.nii.gz").rename(root / "test_case" / "input.gz")
+    assert inspect_bundle(root).verdict is Verdict.NEEDS_TRUST
+
+
+def test_a_file_that_is_not_there_is_said_to_be_so(program: Program) -> None:
+    ran = program("inspect", "nothing.zip")
+    assert ran.code == 2 and "there is no file 'nothing.zip'" in ran.err
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no zip", b"PK\x03\x04 broken"])

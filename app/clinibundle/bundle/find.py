@@ -50,6 +50,8 @@ def find_bundle(name: str) -> Path:
         return folder.resolve()
     if folder.is_dir():
         raise BundleError(f"'{name}' is no bundle: it has no configs/metadata.json; name the folder above configs/")
+    if folder.suffix == ".zip" and not folder.exists():
+        raise UsageError(f"there is no file '{folder.name}'; name a packed bundle, its folder, or a bundle at hand")
     if folder.suffix == ".zip":
         raise BundleError(f"'{name}' is packed: unpack it and name the folder, if you trust whoever made it")
     known = known_bundles()
